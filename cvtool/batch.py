@@ -1,0 +1,221 @@
+"""What a model is fed: `Prepare` (a picture's pixels in, and the way back) and `Batch`.
+
+A model owns its pixels: its `prepare` says how large a picture enters, with which mean and deviation, and it is saved with the
+weights. `Place` remembers where each original lies inside its batch image, so that every result can be stated in the original's pixels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvtool.results import Boxes, Instances, Result, SemanticMap
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IGNORE = 255  # the label of pixels that no loss or metric looks at
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an original of `height` x `width` lies in its batch image: scaled to `inner_height` x `inner_width`, then shifted."""
+
+    height: int
+    width: int
+    inner_height: int
+    inner_width: int
+    top: int = 0
+    left: int = 0
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y) factors from the original's pixels to the batch's."""
+        return self.inner_width / self.width, self.inner_height / self.height
+
+    def boxes_in(self, boxes: Tensor) -> Tensor:
+        """N 4 xyxy in the original's pixels -> the batch's."""
+        sx, sy = self.scale
+        return boxes * boxes.new_tensor([sx, sy, sx, sy]) + boxes.new_tensor([self.left, self.top] * 2)
+
+    def boxes_back(self, boxes: Tensor) -> Tensor:
+        """N 4 xyxy in the batch's pixels -> the original's, clipped to it."""
+        sx, sy = self.scale
+        boxes = (boxes - boxes.new_tensor([self.left, self.top] * 2)) / boxes.new_tensor([sx, sy, sx, sy])
+        return boxes.clamp(min=0).minimum(boxes.new_tensor([self.width, self.height] * 2))
+
+    def keypoints_in(self, keypoints: Tensor) -> Tensor:
+        """N K 3 (x, y, visibility) in the original's pixels -> the batch's."""
+        sx, sy = self.scale
+        return keypoints * keypoints.new_tensor([sx, sy, 1]) + keypoints.new_tensor([self.left, self.top, 0])
+
+    def keypoints_back(self, keypoints: Tensor) -> Tensor:
+        """N K 3 in the batch's pixels -> the original's."""
+        sx, sy = self.scale
+        return (keypoints - keypoints.new_tensor([self.left, self.top, 0])) / keypoints.new_tensor([sx, sy, 1])
+
+    def map_back(self, values: Tensor, mode: str = "bilinear") -> Tensor:
+        """C h w dense values over the whole batch image (any stride) -> C H W over the original, bilinear unless `mode` says nearest."""
+        rows, cols = values.shape[-2:]
+        if not values.is_floating_point():
+            raise ValueError("map_back interpolates; give it float values (probabilities or logits), not labels")
+        inner = values[..., self.top : min(rows, self.top + self.inner_height), self.left : min(cols, self.left + self.inner_width)]
+        corners = {"align_corners": False} if mode == "bilinear" else {}
+        return F.interpolate(inner[None], size=(self.height, self.width), mode=mode, **corners)[0]
+
+
+@dataclass
+class Batch:
+    """Pictures ready for a network.
+
+    images:  B 3 H W float, normalised, zero where padded.
+    padding: B H W bool, True on pixels that belong to no picture.
+    places:  where each original lies in its image.
+    targets: one result an image in the batch's own pixels, labels 0..K-1; None at prediction.
+    """
+
+    images: Tensor
+    padding: Tensor
+    places: list[Place]
+    targets: list[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def to(self, device: torch.device | str, memory_format: torch.memory_format = torch.preserve_format) -> Batch:
+        targets = None if self.targets is None else [t.to(device) for t in self.targets]
+        images = self.images.to(device, non_blocking=True, memory_format=memory_format)
+        return replace(self, images=images, padding=self.padding.to(device, non_blocking=True), targets=targets)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """How pictures become a batch.
+
+    resize: None keeps the size; "shortest" scales the shorter edge to `size` unless the longer would exceed `max_size`; "longest" scales the
+      longer edge to `size`; "stretch" makes exactly `size`; "crop" scales the shorter edge to `size / crop_fraction` and takes the centre
+      (classification). `size` is an int, or (height, width) for "stretch".
+    multiple_of: height and width of the batch are padded (right and bottom, with zeros) up to a multiple of it.
+    mean, std: of RGB in [0, 1].
+    antialias: filter when shrinking (Pillow's and timm's way); False is torchvision's detectors' way.
+    """
+
+    resize: Literal["shortest", "longest", "stretch", "crop"] | None = None
+    size: int | tuple[int, int] = 0
+    max_size: int | None = None
+    crop_fraction: float = 1.0
+    multiple_of: int = 1
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+
+    def __call__(self, images: Sequence[Any], targets: Sequence[Result] | None = None) -> Batch:
+        """Pictures (H W 3 uint8 numpy arrays or tensors, RGB) and, in training, their targets in each picture's own pixels, into a batch."""
+        done = [self.one(image) for image in images]
+        height, width = (max(t.shape[axis] for t, _ in done) for axis in (1, 2))
+        height, width = (-(-side // self.multiple_of) * self.multiple_of for side in (height, width))
+        pixels = done[0][0].new_zeros(len(done), 3, height, width)
+        padding = torch.ones(len(done), height, width, dtype=torch.bool)
+        for i, (image, _) in enumerate(done):
+            pixels[i, :, : image.shape[1], : image.shape[2]] = image
+            padding[i, : image.shape[1], : image.shape[2]] = False
+        places = [place for _, place in done]
+        moved = None if targets is None else [move_in(t, p, (height, width)) for t, p in zip(targets, places, strict=True)]
+        return Batch(pixels, padding, places, moved)
+
+    def one(self, image: Any) -> tuple[Tensor, Place]:
+        """One picture, resized and normalised (3 h w float32), and its place (batch padding aside)."""
+        x = tensor_of(image).permute(2, 0, 1)[None]  # 1 3 H W uint8
+        height, width = x.shape[-2:]
+        rows, cols = self.target_size(height, width)
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (self.mean, self.std))
+
+        def resized(y: Tensor) -> Tensor:
+            if (rows, cols) == (height, width):
+                return y
+            return F.interpolate(y, size=(rows, cols), mode=self.interpolation, align_corners=False, antialias=self.antialias)
+
+        if self.antialias:  # torch resizes uint8 directly, eight times faster than floats
+            x = (resized(x).float() / 255 - mean) / std
+        else:
+            x = resized((x.float() / 255 - mean) / std)
+        place = Place(height, width, rows, cols)
+        if self.resize == "crop":
+            side = int(self.size)  # type: ignore[arg-type]
+            top, left = (rows - side) // 2, (cols - side) // 2
+            x = x[..., top : top + side, left : left + side]
+            place = replace(place, top=-top, left=-left)
+        return x[0], place
+
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after resizing, before cropping and padding."""
+        if self.resize is None:
+            return height, width
+        if self.resize == "stretch":
+            return (self.size, self.size) if isinstance(self.size, int) else self.size
+        size = int(self.size)  # type: ignore[arg-type]
+        if self.resize == "crop":
+            scale = round(size / self.crop_fraction) / min(height, width)
+            return max(size, round(height * scale)), max(size, round(width * scale))
+        if self.resize == "longest":
+            scale = size / max(height, width)
+            return max(1, round(height * scale)), max(1, round(width * scale))
+        scale = size / min(height, width)
+        if self.max_size:
+            scale = min(scale, self.max_size / max(height, width))
+        # floor, as torch's `recompute_scale_factor` does, so that published detectors see the very pixels they were trained on
+        return max(1, int(height * scale)), max(1, int(width * scale))
+
+    def sized(self, size: int) -> Prepare:
+        """The same with another size (`--img-size`)."""
+        longest = None if self.max_size is None or not self.size else round(self.max_size * size / int(self.size))  # type: ignore[arg-type]
+        return replace(self, resize=self.resize or "longest", size=size, max_size=longest)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Prepare:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def tensor_of(image: Any) -> Tensor:
+    """A picture's pixels as a tensor. Pillow's arrays are read-only, which torch warns about, and we never write to them."""
+    if isinstance(image, Tensor):
+        return image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(image)
+
+
+def move_in(target: Result, place: Place, size: tuple[int, int]) -> Result:
+    """A target in its picture's own pixels -> the pixels of a batch of `size` (H, W)."""
+    if isinstance(target, Boxes):
+        changes: dict[str, Any] = {"boxes": place.boxes_in(target.boxes.float())}
+        if isinstance(target, Instances):
+            if target.masks is not None:
+                changes["masks"] = _dense_in(target.masks.to(torch.uint8), place, size, fill=0).bool()
+            if target.keypoints is not None:
+                changes["keypoints"] = place.keypoints_in(target.keypoints.float())
+        return replace(target, **changes)
+    if isinstance(target, SemanticMap):
+        return replace(target, labels=_dense_in(target.labels[None].to(torch.uint8), place, size, fill=IGNORE)[0].long())
+    return target
+
+
+def _dense_in(maps: Tensor, place: Place, size: tuple[int, int], fill: int) -> Tensor:
+    """N H W uint8 label maps or masks, by nearest neighbour (labels do not mix), cropped or padded with `fill` to `size`."""
+    if (place.inner_height, place.inner_width) != tuple(maps.shape[-2:]) and len(maps):
+        maps = F.interpolate(maps[None], size=(place.inner_height, place.inner_width), mode="nearest-exact")[0]
+    maps = maps[..., max(0, -place.top) :, max(0, -place.left) :]
+    out = maps.new_full((len(maps), *size), fill)
+    if len(maps):
+        top, left = max(0, place.top), max(0, place.left)
+        rows, cols = min(size[0] - top, maps.shape[1]), min(size[1] - left, maps.shape[2])
+        out[:, top : top + rows, left : left + cols] = maps[:, :rows, :cols]
+    return out

@@ -1,0 +1,258 @@
+"""Names to files: the directory is the registry, and nothing is imported to list it.
+
+`cvtool/models/<verb>/<name>.py` is a model; its summary is the first line of its docstring, and its variants, weights, aliases and recipe
+are literals read from the source text. Plugins add model files through the entry-point group `cvtool.models` and whole worlds of models,
+addressed as `SOURCE:NAME`, through `cvtool.sources`. What ships with the program stands in `zoo/index.toml`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cvtool.errors import ModelError, did_you_mean
+
+ROOT = Path(__file__).parent
+ZOO = ROOT / "zoo"
+PATH_SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".onnx", ".xml")
+_LITERALS = {"VARIANTS": {}, "WEIGHTS": {}, "ALIASES": {}, "RECIPE": {}, "VERBS": None, "VERB": None}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model file. Everything but `name` and `module` is read from its source text on first use."""
+
+    name: str
+    module: str
+    path: Path
+    folder: str | None  # the verb, for built-in models; plugins state VERB in the file
+
+    @cached_property
+    def _tree(self) -> ast.Module:
+        return ast.parse(self.path.read_text(encoding="utf-8"), str(self.path))
+
+    @cached_property
+    def _literals(self) -> dict[str, Any]:
+        found = dict(_LITERALS)
+        for node in self._tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            for target in targets:
+                if isinstance(target, ast.Name) and target.id in found and node.value is not None:  # type: ignore[union-attr]
+                    try:
+                        found[target.id] = ast.literal_eval(node.value)  # type: ignore[union-attr,arg-type]
+                    except ValueError as error:
+                        raise ModelError(f"{target.id} is not a plain literal", where=f"{self.path}:{node.lineno}") from error
+        return found
+
+    @cached_property
+    def summary(self) -> str:
+        """The docstring's first line. Read as text, because a listing needs nothing else of the file."""
+        with self.path.open(encoding="utf-8") as file:
+            return file.readline().strip().strip('"').strip()
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        return self._literals["VARIANTS"]
+
+    @property
+    def weights(self) -> dict[str, dict[str, Any]]:
+        """`variant@name` -> facts, the file's own; `weights_of` adds what ships."""
+        return self._literals["WEIGHTS"]
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Another spelling -> `variant`, `variant@weights` or "" (the model itself)."""
+        return self._literals["ALIASES"]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return self._literals["RECIPE"]
+
+    @property
+    def verb(self) -> str:
+        """The verb whose folder the file stands in."""
+        return self.folder or self._literals["VERB"] or "plugin"
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """All verbs that take this model, its own first."""
+        return tuple(self._literals["VERBS"] or (self.verb,))
+
+    def load(self) -> ModuleType:
+        """Import the model file."""
+        return importlib.import_module(self.module)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model as it is named on a command line, resolved: `NAME.VARIANT@WEIGHTS`, `SOURCE:NAME` or a path.
+
+    weights: a key of the variant, "none" (untrained), or the path of a foreign file to load into the model.
+    """
+
+    name: str
+    variant: str | None = None
+    weights: str | None = None
+    source: str | None = None
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return str(self.path)
+        text = f"{self.source}:{self.name}" if self.source else self.name
+        return text + (f".{self.variant}" if self.variant else "") + (f"@{self.weights}" if self.weights else "")
+
+    @property
+    def entry(self) -> Entry | None:
+        """The model file, or None for a path or a source's model."""
+        return catalogue()[self.name] if self.path is None and self.source is None else None
+
+    @property
+    def key(self) -> str:
+        """What `WEIGHTS` calls it: `variant@weights`."""
+        return f"{self.variant}@{self.weights}"
+
+    @property
+    def weights_path(self) -> Path | None:
+        """The foreign file of `model@PATH`, or None."""
+        return Path(self.weights).expanduser() if self.weights and is_path(self.weights) else None
+
+
+def is_path(text: str) -> bool:
+    """A path has a slash or ends in a checkpoint's suffix; a name never does."""
+    return "/" in text or "\\" in text or text.lower().endswith(PATH_SUFFIXES) or text in (".", "..")
+
+
+@cache
+def catalogue() -> dict[str, Entry]:
+    """Every model, by name, sorted."""
+    found: dict[str, Entry] = {}
+    for path in sorted((ROOT / "models").glob("*/[!_]*.py")):
+        _add(found, Entry(path.stem.replace("_", "-"), f"cvtool.models.{path.parent.name}.{path.stem}", path, path.parent.name))
+    for point in _points("cvtool.models"):
+        if (path := _module_path(point)) is not None:
+            _add(found, Entry(point.name, point.module, path, None))
+    return dict(sorted(found.items()))
+
+
+def _add(found: dict[str, Entry], entry: Entry) -> None:
+    if other := found.get(entry.name):
+        raise ModelError(f"two model files are called {entry.name}", where=f"{other.path} and {entry.path}", hint="rename or uninstall one")
+    found[entry.name] = entry
+
+
+def _points(group: str) -> list[EntryPoint]:
+    return sorted(entry_points(group=group), key=lambda point: point.name)
+
+
+def _module_path(point: EntryPoint) -> Path | None:
+    """Where a plugin's module lies, found without importing it; None for a broken installation."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+@cache
+def sources() -> dict[str, str]:
+    """Worlds of models, SOURCE -> the module that knows them."""
+    own = {path.stem: f"cvtool.sources.{path.stem}" for path in sorted((ROOT / "sources").glob("[!_]*.py"))}
+    return own | {point.name: point.module for point in _points("cvtool.sources")}
+
+
+def source(name: str) -> ModuleType:
+    """The module of one source."""
+    if name not in sources():
+        raise ModelError(f"unknown source '{name}:'", hint=did_you_mean(name, sources()) or "sources: " + ", ".join(sources()))
+    return importlib.import_module(sources()[name])
+
+
+@cache
+def shipped() -> dict[str, dict[str, Any]]:
+    """`NAME.VARIANT@WEIGHTS` -> facts, for the weights that come with the program."""
+    import tomllib
+
+    index = ZOO / "index.toml"
+    return tomllib.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+
+
+def weights_of(entry: Entry) -> dict[str, dict[str, Any]]:
+    """`variant@weights` -> facts: the file's literals first, then what ships."""
+    prefix = entry.name + "."
+    return entry.weights | {key.removeprefix(prefix): facts for key, facts in shipped().items() if key.startswith(prefix)}
+
+
+@cache
+def aliases() -> dict[str, str]:
+    """Another spelling -> the reference it stands for, over all models."""
+    found: dict[str, str] = {}
+    for entry in catalogue().values():
+        for alias, tail in entry.aliases.items():
+            if alias in found or alias in catalogue():
+                raise ModelError(f"the name {alias} is taken twice", where=entry.path)
+            found[alias] = entry.name + (f".{tail}" if tail else "")
+    return found
+
+
+def names() -> list[str]:
+    """Every reference without weights that can be typed: models, variants and aliases; for completion and suggestions."""
+    every = [f"{entry.name}.{variant}" for entry in catalogue().values() for variant in entry.variants]
+    return [*catalogue(), *every, *aliases()]
+
+
+def find(name: str) -> Entry:
+    """The model file of a name (`-` or `_`, any case)."""
+    plain = name.lower().replace("_", "-")
+    if plain in catalogue():
+        return catalogue()[plain]
+    known = [*catalogue(), *aliases(), *(f"{s}:" for s in sources())]
+    raise ModelError(f"unknown model '{name}'", hint=did_you_mean(plain, known) or "`cvtool models list` shows all of them")
+
+
+def parse(text: str) -> Reference:
+    """Resolve what a user typed: aliases, the default variant (the first) and the default weights (the variant's first, else one that ships).
+
+    Raises ModelError (exit code 4) with a suggestion for an unknown source, model, variant or weights.
+    """
+    if not text:
+        raise ModelError("the model's name is empty", hint="`cvtool models list` shows all of them")
+    head, at, weights = text.partition("@")
+    if not at and is_path(text):
+        return Reference(name=text, path=Path(text).expanduser())
+    if re.match(r"^[A-Za-z][\w-]*:", head) and not is_path(head.partition(":")[0]):
+        world, _, name = head.partition(":")
+        source(world)
+        return Reference(name=name, source=world, weights=weights or None)
+    if head in aliases():
+        head, _, own = aliases()[head].partition("@")
+        weights = weights or own
+    name, _, variant = head.partition(".")
+    entry = find(name)
+    reference = Reference(entry.name, _variant(entry, variant), weights or None)
+    if not weights:
+        have = [key.partition("@")[2] for key in weights_of(entry) if key.partition("@")[0] == reference.variant]
+        return replace(reference, weights=have[0] if have else None)
+    if weights != "none" and reference.weights_path is None and reference.key not in weights_of(entry):
+        have = [key.partition("@")[2] for key in weights_of(entry) if key.partition("@")[0] == reference.variant]
+        hint = f"{reference.name}.{reference.variant} has: " + ", ".join([*have, "none"]) + "; a file is given as @./file.pth"
+        raise ModelError(f"unknown weights '@{weights}' for {reference.name}.{reference.variant}", hint=hint)
+    return reference
+
+
+def _variant(entry: Entry, typed: str) -> str | None:
+    if not typed:
+        return next(iter(entry.variants), None)
+    plain = typed.lower().replace("_", "-")
+    if plain in entry.variants:
+        return plain
+    hint = did_you_mean(plain, entry.variants) or "its variants: " + ", ".join(entry.variants)
+    raise ModelError(f"{entry.name} has no variant '{typed}'", hint=hint)

@@ -1,0 +1,87 @@
+"""What a model says of one image, typed. The same types serve as training targets.
+
+Conventions inside the program: boxes are xyxy, absolute pixels, float32; labels are indices 0..K-1 into the model's
+`categories`; scores lie in [0, 1]. Array fields hold torch tensors or numpy arrays; nothing here imports either, so the
+types can be used without torch. A field that does not apply is None. `records.py` turns results into COCO annotations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+Array = Any  # a torch.Tensor or a numpy.ndarray of the shape given beside the field
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image's result. `per_object` names the fields whose first axis runs over the objects found."""
+
+    per_object: ClassVar[tuple[str, ...]] = ()
+
+    def map(self, change) -> Self:
+        """The same result with `change` applied to every array that is present."""
+        return replace(self, **{f.name: change(v) for f in fields(self) if hasattr(v := getattr(self, f.name), "shape")})
+
+    def to(self, device) -> Self:
+        """The same result with its tensors on `device`."""
+        return self.map(lambda a: a.to(device, non_blocking=True) if hasattr(a, "to") else a)
+
+    def numpy(self) -> Self:
+        """The same result with every tensor as a numpy array on the CPU."""
+        return self.map(lambda a: a.detach().cpu().numpy() if hasattr(a, "detach") else a)
+
+    def __getitem__(self, keep) -> Self:
+        """The objects selected by a boolean mask, an index array or a slice."""
+        return replace(self, **{n: v[keep] for n in self.per_object if (v := getattr(self, n)) is not None})
+
+
+@dataclass(frozen=True)
+class Labels(Result):
+    """Classes of a whole image, best first."""
+
+    labels: Array  # K int64
+    scores: Array = None  # K float32; None in a target
+
+    per_object = ("labels", "scores")
+
+
+@dataclass(frozen=True)
+class Boxes(Result):
+    """Axis-aligned boxes."""
+
+    boxes: Array  # N 4 float32, xyxy, absolute pixels
+    labels: Array  # N int64
+    scores: Array = None  # N float32; None in a target
+    crowd: Array = None  # N bool, targets only: a region of many objects, ignored by losses and metrics
+
+    per_object = ("boxes", "labels", "scores", "crowd")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Instances(Boxes):
+    """Boxes with the object's pixels and/or its keypoints."""
+
+    masks: Array = None  # N H W bool
+    keypoints: Array = None  # N K 3 float32: x, y, visibility (targets: 0 not labelled, 1 hidden, 2 visible)
+    keypoint_scores: Array = None  # N K float32
+
+    per_object = (*Boxes.per_object, "masks", "keypoints", "keypoint_scores")
+
+
+@dataclass(frozen=True)
+class SemanticMap(Result):
+    """One class per pixel. In targets, 255 marks pixels that no loss or metric looks at."""
+
+    labels: Array  # H W int64
+    scores: Array = None  # H W float32: probability of the chosen class
+
+
+@dataclass(frozen=True)
+class Embedding(Result):
+    """One vector for a whole image."""
+
+    vector: Array  # D float32

@@ -1,0 +1,1 @@
+"""Devices, precision, the pool of loaded models, and the one cheap way to import torchvision."""
