@@ -18,9 +18,7 @@ _COCO_NAMES = (  # in the order of the ids 1..90; "-" where the data set skips a
     "potted plant, bed, -, dining table, -, -, toilet, -, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, "
     "sink, refrigerator, -, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
 ).split(", ")
-_VOC_NAMES = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
-)
+_VOC_NAMES = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 COCO_KEYPOINTS = (
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hip right_hip "
     "left_knee right_knee left_ankle right_ankle"

@@ -18,12 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cvtool.errors import ModelError, did_you_mean
+from cvtool.errors import CvtoolError, MissingDependency, ModelError, did_you_mean
 
 ROOT = Path(__file__).parent
 ZOO = ROOT / "zoo"
 PATH_SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".onnx", ".xml")
-_LITERALS = {"VARIANTS": {}, "WEIGHTS": {}, "ALIASES": {}, "RECIPE": {}, "VERBS": None, "VERB": None}
+_LITERALS: dict[str, Any] = {"VARIANTS": {}, "WEIGHTS": {}, "ALIASES": {}, "RECIPE": {}, "VERBS": None, "VERB": None}
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Entry:
         for node in self._tree.body:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
             for target in targets:
-                if isinstance(target, ast.Name) and target.id in found and node.value is not None:  # type: ignore[union-attr]
+                if isinstance(target, ast.Name) and target.id in found and node.value is not None:  # type: ignore[attr-defined]
                     try:
-                        found[target.id] = ast.literal_eval(node.value)  # type: ignore[union-attr,arg-type]
+                        found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
                     except ValueError as error:
                         raise ModelError(f"{target.id} is not a plain literal", where=f"{self.path}:{node.lineno}") from error
         return found
@@ -87,8 +87,8 @@ class Entry:
         return tuple(self._literals["VERBS"] or (self.verb,))
 
     def load(self) -> ModuleType:
-        """Import the model file."""
-        return importlib.import_module(self.module)
+        """Import the model file. Raises MissingDependency for a package that it needs, ModelError for a plugin that does not import."""
+        return _import(self.module, f"the model {self.name}", built_in=self.folder is not None)
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,27 @@ def catalogue() -> dict[str, Entry]:
     for path in sorted((ROOT / "models").glob("*/[!_]*.py")):
         _add(found, Entry(path.stem.replace("_", "-"), f"cvtool.models.{path.parent.name}.{path.stem}", path, path.parent.name))
     for point in _points("cvtool.models"):
-        if (path := _module_path(point)) is not None:
-            _add(found, Entry(point.name, point.module, path, None))
+        if point.name not in broken() and (file := _module_path(point)) is not None:
+            _add(found, Entry(point.name, point.module, file, None))
     return dict(sorted(found.items()))
+
+
+@cache
+def broken() -> dict[str, str]:
+    """Plugin models that cannot be used, name -> reason; they are left out, so that one bad plugin takes nothing else away."""
+    own = {path.stem.replace("_", "-") for path in (ROOT / "models").glob("*/[!_]*.py")}
+    found: dict[str, str] = {}
+    for point in _points("cvtool.models"):
+        try:
+            if point.name in own:
+                raise ModelError("a model of this name is built in")
+            if (path := _module_path(point)) is None:
+                raise ModelError(f"its module {point.module} is not there")
+            _ = Entry(point.name, point.module, path, None).variants
+        except (ModelError, SyntaxError, OSError, UnicodeDecodeError) as error:
+            found[point.name] = error.what if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+        own.add(point.name)
+    return found
 
 
 def _add(found: dict[str, Entry], entry: Entry) -> None:
@@ -173,7 +191,23 @@ def source(name: str) -> ModuleType:
     """The module of one source."""
     if name not in sources():
         raise ModelError(f"unknown source '{name}:'", hint=did_you_mean(name, sources()) or "sources: " + ", ".join(sources()))
-    return importlib.import_module(sources()[name])
+    return _import(sources()[name], f"the source {name}:", built_in=sources()[name].startswith("cvtool.sources."))
+
+
+def _import(module: str, what: str, *, built_in: bool) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "cvtool":
+            raise
+        raise MissingDependency(f"{what} needs the package {package}, which is not installed", hint=f"pip install {package}") from error
+    except CvtoolError:
+        raise
+    except Exception as error:
+        if built_in:
+            raise
+        raise ModelError(f"{what} does not import: {type(error).__name__}: {error}", where=module, hint="repair or uninstall the plugin") from error
 
 
 @cache

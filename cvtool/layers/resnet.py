@@ -34,7 +34,9 @@ class NarrowResNet(nn.Module):
     forward: B 3 H W -> {"0": B widths[0] H/4 W/4, ..., "3": B widths[3] H/32 W/32}, for the stages named in `returns`.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256), *, blocks: tuple[int, ...] = (2, 2, 2, 2), returns: tuple[int, ...] = (0, 1, 2, 3)):
+    def __init__(
+        self, widths: tuple[int, ...] = (32, 64, 128, 256), *, blocks: tuple[int, ...] = (2, 2, 2, 2), returns: tuple[int, ...] = (0, 1, 2, 3)
+    ):
         super().__init__()
         half = max(8, widths[0] // 2)
         self.stem = nn.Sequential(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cvtool.batch import Batch, Place, Prepare
+from cvtool.layers.anchors import Anchors
 from cvtool.layers.fpn import Pyramid
 from cvtool.layers.resnet import NarrowResNet
 from cvtool.results import Boxes
@@ -26,7 +27,7 @@ with cheap_import():
     from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
     from torchvision.models.detection.image_list import ImageList
     from torchvision.models.detection.roi_heads import fastrcnn_loss
-    from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
+    from torchvision.models.detection.rpn import RPNHead
     from torchvision.ops import MultiScaleRoIAlign
     from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -90,7 +91,17 @@ RECIPE = {
     "warmup": 0.02,
     "augment": "flip",
     "variants": {
-        "small": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.02, "batch_size": 4, "epochs": 40, "schedule": "one-cycle", "augment": "flips,crop"},
+        "small": {
+            "optimizer": "adamw",
+            "lr": 1e-3,
+            "weight_decay": 0.02,
+            "batch_size": 4,
+            "epochs": 40,
+            "schedule": "one-cycle",
+            "ema": 0.995,
+            "channels_last": True,
+            "augment": "flips,crop",
+        },
         "tiny": {"optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.01, "batch_size": 4, "epochs": 20, "schedule": "one-cycle", "augment": "flip"},
     },
 }
@@ -105,10 +116,15 @@ class FasterRCNN(nn.Module):
 
     result = Boxes
 
-    def __init__(self, backbone: nn.Module, *, classes: int, prepare: Prepare, rpn: dict[str, Any] | None = None, heads: dict[str, Any] | None = None):
+    def __init__(
+        self, backbone: nn.Module, *, classes: int, prepare: Prepare, rpn: dict[str, Any] | None = None, heads: dict[str, Any] | None = None
+    ):
         super().__init__()
         parts = tv.FasterRCNN(backbone, None if "box_predictor" in (heads or {}) else classes + 1, **(rpn or {}), **(heads or {}))
         self.backbone, self.rpn, self.roi_heads = parts.backbone, parts.rpn, parts.roi_heads
+        made = self.rpn.anchor_generator
+        self.rpn.anchor_generator = made if isinstance(made, Anchors) else Anchors(made.sizes, made.aspect_ratios)
+        self.rpn.head.register_forward_hook(_in_full_precision)
         self.prepare = prepare
         self.canonical_scale = self.roi_heads.box_roi_pool.canonical_scale
 
@@ -127,7 +143,8 @@ class FasterRCNN(nn.Module):
     def second_stage(self, features: dict[str, Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Each proposal's class logits and its box deltas, one set of four a class (class-specific, as in the paper)."""
         pooled = self.roi_heads.box_roi_pool(features, proposals, sizes)
-        return self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        return logits.float(), deltas.float()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """objectness and rpn_box of the first stage (eq. 1), classifier and box of the second; subclasses add their heads'."""
@@ -158,12 +175,17 @@ class FasterRCNN(nn.Module):
         sizes = [(place.inner_height, place.inner_width) for place in batch.places]
         changes = {"score_thresh": conf, "nms_thresh": iou, "detections_per_img": max_det}
         with settings(heads, **{name: value for name, value in changes.items() if value is not None}):
-            found = heads.postprocess_detections(raw["logits"].float(), raw["deltas"].float(), raw["proposals"], sizes)
+            found = heads.postprocess_detections(raw["logits"], raw["deltas"], raw["proposals"], sizes)
         return self.results(batch.places, raw["features"], sizes, *found)
 
     def results(self, places: list[Place], features, sizes, boxes, scores, labels) -> list[Boxes]:
         """Detections in the batch's pixels -> typed results in the originals'."""
         return [Boxes(p.boxes_back(b), k - 1, s) for p, b, s, k in zip(places, boxes, scores, labels, strict=True)]
+
+
+def _in_full_precision(head: nn.Module, inputs: Any, outputs: tuple[list[Tensor], list[Tensor]]) -> tuple[list[Tensor], ...]:
+    """Under autocast the convolutions may compute in bfloat16, the boxes may not: eight bits place a 400-pixel coordinate only to two pixels."""
+    return tuple([level.float() for level in levels] for levels in outputs)
 
 
 @contextmanager
@@ -186,27 +208,41 @@ def resnet50_fpn(*, frozen: bool) -> nn.Module:
     return _resnet_fpn_extractor(resnet50(weights=None, norm_layer=nn.BatchNorm2d), 5, norm_layer=nn.BatchNorm2d)
 
 
-def parts(backbone: str, *, classes: int, widths=(32, 64, 128, 256), channels: int = 96, base_anchor: int = 16) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+def parts(
+    backbone: str, *, classes: int, widths=(32, 64, 128, 256), channels: int = 96, base_anchor: int = 16
+) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     """(backbone, keywords of the first stage, keywords of the second) of a size; shared by the papers that add heads to this one."""
     if backbone == "resnet50":
         return resnet50_fpn(frozen=True), {}, {}
     if backbone == "resnet50-v2":
         body = resnet50_fpn(frozen=False)
-        head = RPNHead(body.out_channels, tv._default_anchorgen().num_anchors_per_location()[0], conv_depth=2)
+        head = RPNHead(body.out_channels, 3, conv_depth=2)
         box_head = tv.FastRCNNConvFCHead((body.out_channels, 7, 7), [256] * 4, [1024], norm_layer=nn.BatchNorm2d)
-        return body, {"rpn_anchor_generator": tv._default_anchorgen(), "rpn_head": head}, {"box_head": box_head}
+        return body, {"rpn_head": head}, {"box_head": box_head}
     if backbone == "mobilenet":
         body = _mobilenet_extractor(mobilenet_v3_large(weights=None, norm_layer=FrozenBatchNorm2d), True, 6)
-        anchors = AnchorGenerator(((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3)
+        anchors = Anchors(((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3)
         return body, {"rpn_anchor_generator": anchors}, {}
     # Anchors double with the stride, from `base_anchor` at stride 4: on a 416-pixel picture they span a platelet and a white cell.
-    anchors = AnchorGenerator(tuple((base_anchor * 2**i * 5 // 4,) for i in range(5)), ((0.6, 1.0, 1.6),) * 5)
+    anchors = Anchors(tuple((base_anchor * 2**i * 5 // 4,) for i in range(5)), ((0.6, 1.0, 1.6),) * 5)
     pool = MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2, canonical_scale=96)
     box_head = tv.TwoMLPHead(channels * 49, 256)
     return (
         Pyramid(NarrowResNet(tuple(widths)), channels),
-        {"rpn_anchor_generator": anchors, "rpn_pre_nms_top_n_train": 800, "rpn_pre_nms_top_n_test": 500, "rpn_post_nms_top_n_train": 600, "rpn_post_nms_top_n_test": 300},
-        {"box_roi_pool": pool, "box_head": box_head, "box_predictor": tv.FastRCNNPredictor(256, classes + 1), "box_batch_size_per_image": 128, "box_detections_per_img": 200},
+        {
+            "rpn_anchor_generator": anchors,
+            "rpn_pre_nms_top_n_train": 800,
+            "rpn_pre_nms_top_n_test": 500,
+            "rpn_post_nms_top_n_train": 600,
+            "rpn_post_nms_top_n_test": 300,
+        },
+        {
+            "box_roi_pool": pool,
+            "box_head": box_head,
+            "box_predictor": tv.FastRCNNPredictor(256, classes + 1),
+            "box_batch_size_per_image": 128,
+            "box_detections_per_img": 200,
+        },
     )
 
 
@@ -217,7 +253,9 @@ def prepare_for(backbone: str, image_size: int, max_size: int | None) -> Prepare
     return Prepare(resize="shortest", size=image_size, max_size=max_size, multiple_of=32, antialias=False)
 
 
-def build(*, classes: int, backbone: str, image_size: int = 800, max_size: int | None = 1333, proposals: int = 1000, min_score: float = 0.05, **sizes: Any):
+def build(
+    *, classes: int, backbone: str, image_size: int = 800, max_size: int | None = 1333, proposals: int = 1000, min_score: float = 0.05, **sizes: Any
+):
     body, rpn, heads = parts(backbone, classes=classes, **sizes)
     if backbone == "mobilenet":
         rpn |= {"rpn_pre_nms_top_n_test": proposals, "rpn_post_nms_top_n_test": proposals, "rpn_score_thresh": 0.05}

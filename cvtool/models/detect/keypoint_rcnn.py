@@ -55,7 +55,17 @@ RECIPE = {
     "warmup": 0.02,
     "augment": "flip",
     "variants": {
-        "small": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.02, "batch_size": 4, "epochs": 40, "schedule": "one-cycle", "augment": "flip"},
+        "small": {
+            "optimizer": "adamw",
+            "lr": 1e-3,
+            "weight_decay": 0.02,
+            "batch_size": 4,
+            "epochs": 40,
+            "schedule": "one-cycle",
+            "ema": 0.995,
+            "channels_last": True,
+            "augment": "flip",
+        },
         "tiny": {"optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.01, "batch_size": 4, "epochs": 20, "schedule": "one-cycle", "augment": "flip"},
     },
 }
@@ -67,7 +77,9 @@ class KeypointRCNN(FasterRCNN):
     result = Instances
     needs = ("keypoints",)
 
-    def __init__(self, backbone: nn.Module, *, classes: int, keypoints: int = 17, keypoint_channels: tuple[int, ...] = (512,) * 8, **rest: Any) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, classes: int, keypoints: int = 17, keypoint_channels: tuple[int, ...] = (512,) * 8, **rest: Any
+    ) -> None:
         super().__init__(backbone, classes=classes, **rest)
         heads = self.roi_heads
         heads.keypoint_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=14, sampling_ratio=2, canonical_scale=self.canonical_scale)

@@ -60,7 +60,17 @@ RECIPE = {
     "warmup": 0.02,
     "augment": "flip",
     "variants": {
-        "small": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.02, "batch_size": 4, "epochs": 40, "schedule": "one-cycle", "augment": "flips,crop"},
+        "small": {
+            "optimizer": "adamw",
+            "lr": 1e-3,
+            "weight_decay": 0.02,
+            "batch_size": 4,
+            "epochs": 40,
+            "schedule": "one-cycle",
+            "ema": 0.995,
+            "channels_last": True,
+            "augment": "flips,crop",
+        },
         "tiny": {"optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.01, "batch_size": 4, "epochs": 20, "schedule": "one-cycle", "augment": "flip"},
     },
 }
@@ -72,7 +82,9 @@ class MaskRCNN(FasterRCNN):
     result = Instances
     needs = ("masks",)
 
-    def __init__(self, backbone: nn.Module, *, classes: int, mask_channels: int = 256, mask_loss: str = "sigmoid", mask_norm=None, **rest: Any) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, classes: int, mask_channels: int = 256, mask_loss: str = "sigmoid", mask_norm=None, **rest: Any
+    ) -> None:
         if mask_loss not in ("sigmoid", "softmax"):
             raise ValueError(f"mask_loss is sigmoid or softmax, not {mask_loss!r}")
         super().__init__(backbone, classes=classes, **rest)
@@ -138,7 +150,14 @@ def paste(masks: Tensor, boxes: Tensor, place: Place) -> Tensor:
 
 
 def build(
-    *, classes: int, backbone: str, image_size: int = 800, max_size: int | None = 1333, mask_channels: int = 256, mask_loss: str = "sigmoid", **sizes: Any
+    *,
+    classes: int,
+    backbone: str,
+    image_size: int = 800,
+    max_size: int | None = 1333,
+    mask_channels: int = 256,
+    mask_loss: str = "sigmoid",
+    **sizes: Any,
 ) -> MaskRCNN:
     body, rpn, heads = parts(backbone, classes=classes, **sizes)
     prepare: Prepare = prepare_for(backbone, image_size, max_size)

@@ -43,7 +43,9 @@ def test_the_published_facts_are_torchvisions_own(module, variant, name, classes
         assert facts["metrics"]["AP"] == pytest.approx(metrics["box_map"] / 100), key
 
 
-@pytest.mark.parametrize(("variant", "name"), [("mobilenet-320", "fasterrcnn_mobilenet_v3_large_320_fpn"), ("mobilenet", "fasterrcnn_mobilenet_v3_large_fpn")])
+@pytest.mark.parametrize(
+    ("variant", "name"), [("mobilenet-320", "fasterrcnn_mobilenet_v3_large_320_fpn"), ("mobilenet", "fasterrcnn_mobilenet_v3_large_fpn")]
+)
 def test_predictions_and_losses_equal_torchvisions(variant, name):
     """The same random weights give the same boxes, scores and losses as torchvision's own model on the same picture."""
     torch.manual_seed(0)
@@ -90,7 +92,8 @@ def test_losses_do_not_depend_on_the_mode(tiny):
     with torch.no_grad():
         losses = tiny.losses(batch)
     assert all(torch.isfinite(v) for v in losses.values())
-    assert not tiny.rpn.training and not tiny.training
+    assert not tiny.rpn.training
+    assert not tiny.training
 
 
 def test_boxes_are_class_specific_in_the_second_stage(tiny):
@@ -127,3 +130,17 @@ def test_thresholds_are_per_call(tiny):
     assert len(few[0]) == 3
     assert (default[0].scores > 0.05).all()
     assert tiny.roi_heads.score_thresh == 0.05
+
+
+def test_boxes_are_computed_in_full_precision_under_autocast(tiny):
+    """In bfloat16 a box less than a pixel wide at x = 400 would have no width, and its loss no value."""
+    from cvtool.results import Boxes
+
+    picture = np.zeros((64, 64, 3), np.uint8)
+    batch = tiny.prepare([picture], [Boxes(torch.tensor([[60.2, 5.0, 60.4, 30.0]]), torch.tensor([0]))])
+    with torch.autocast("cpu", torch.bfloat16):
+        for seed in range(10):
+            torch.manual_seed(seed)
+            assert all(torch.isfinite(value) for value in tiny.losses(batch).values())
+        raw = tiny(batch)
+    assert {raw["proposals"][0].dtype, raw["logits"].dtype, raw["deltas"].dtype} == {torch.float32}

@@ -65,7 +65,10 @@ def test_the_predicted_box_places_the_mask():
     rows, cols = drawn.nonzero().T
     assert drawn.shape == (100, 80)
     assert drawn[22:38, 12:48].all()
-    assert rows.min() >= 19 and rows.max() <= 41 and cols.min() >= 9 and cols.max() <= 51
+    assert (19 <= rows).all()
+    assert (rows <= 41).all()
+    assert (9 <= cols).all()
+    assert (cols <= 51).all()
 
 
 @pytest.mark.system("mask-rcnn")
@@ -77,9 +80,7 @@ def test_it_learns_the_masks_of_two_shapes(kind):
     disc, bar = (rows - 20) ** 2 + (cols - 20) ** 2 < 144, (abs(rows - 48) < 6) & (abs(cols - 40) < 20)
     picture = np.full((64, 64, 3), 30, np.uint8)
     picture[disc], picture[bar] = (220, 60, 60), (60, 60, 220)
-    truth = Instances(
-        torch.tensor([[8.0, 8, 33, 33], [20, 42, 61, 55]]), torch.tensor([0, 1]), masks=torch.from_numpy(np.stack([disc, bar]))
-    )
+    truth = Instances(torch.tensor([[8.0, 8, 33, 33], [20, 42, 61, 55]]), torch.tensor([0, 1]), masks=torch.from_numpy(np.stack([disc, bar])))
     model = mask_rcnn.build(classes=2, mask_loss=kind, **mask_rcnn.VARIANTS["tiny"])
     batch = model.prepare([picture] * 2, [truth] * 2)
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3)

@@ -1,0 +1,400 @@
+"""One image and all that is known about it is a record: one JSON object, one line.
+
+    {"id": 7, "file_name": "a.jpg", "width": 640, "height": 480,
+     "annotations": [{"bbox": [x, y, w, h], "category_id": 18, "category": "dog", "score": 0.97, "segmentation": RLE, "area": 1.0, "iscrowd": 0}],
+     "made_by": [{"verb": "detect", "model": "faster-rcnn.resnet50@coco", "weights_sha256": "...", "cvtool": "...", "categories": [...]}]}
+
+Annotations are COCO annotations plus the category's name; boxes are xywh in pixels of the upright picture, 0-based. Numbers: pixels are
+rounded to a thousandth; scores keep every digit of their float32, so that a written file evaluates to the numbers of the model in memory.
+A record of a data set with splits has `split`.
+Other verbs add keys of their own; unknown keys pass through. Lines stand alone: files can be concatenated, split, sorted.
+"""
+
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import IO, Any, Self
+
+from cvtool import __version__
+from cvtool.categories import Categories
+from cvtool.errors import InputError, ModelError, UsageError, did_you_mean
+from cvtool.results import Boxes, Embedding, Instances, Labels, Result, SemanticMap
+
+MAX_LINE = 512 * 1024 * 1024  # characters of one JSON line: a bound on what a hostile stream can make us hold
+_TYPES: dict[str, Any] = {"category_id": (int, str), "category": str, "score": (int, float), "area": (int, float)}
+_TYPES |= {"segmentation": (list, dict), "keypoints": list, "iscrowd": int}
+STDIN = "-"  # the file name of a picture whose bytes came on stdin
+
+
+class Record(dict):
+    """One image. A dict with the keys above, and three things that are not written:
+
+    data: the picture's own bytes, when it came on stdin.
+    dataset: facts of the data set that it was read from, shared by all its records: "categories" (a list), "path", COCO's "info" and "licenses".
+    root: the folder in which its data set's names are looked up; `file_name` relative to it is the data set's own name.
+    """
+
+    data: bytes | None = None
+    dataset: dict[str, Any] | None = None
+    root: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the image could not be used; `record["error"]` says why, in one line."""
+        return "error" in self
+
+    @property
+    def name(self) -> str:
+        """The file name for messages."""
+        return str(self.get("file_name", self.get("id", "a record without file_name")))
+
+    def pixels(self) -> Any:
+        """The picture: H W 3 uint8 RGB numpy array, upright. Raises InputError."""
+        from cvtool import images
+
+        if self.failed:
+            raise InputError(str(self["error"]), where=self.name)
+        page = self.get("page", 0)
+        if not isinstance(page, int) or isinstance(page, bool):
+            raise InputError("'page' is not a whole number", where=self.name)
+        return images.decode(self.source(), page=page)
+
+    def size(self) -> tuple[int, int]:
+        """(width, height): as the record states it, else as the picture's header does. Raises InputError."""
+        width, height = self.get("width"), self.get("height")
+        if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+            return width, height
+        from cvtool import images
+
+        return images.size(self.source(), page=self.get("page", 0))
+
+    def source(self) -> bytes | str:
+        """What `images` reads: the bytes from stdin, or the path."""
+        if self.data is not None:
+            return self.data
+        name = self.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise InputError("the record has no file_name", where=f"id {self['id']}" if "id" in self else None)
+        if name == STDIN:
+            raise InputError("the picture came on stdin and is not part of its record", hint="give the first command a file instead")
+        return name
+
+    def name_in_root(self) -> str:
+        """The data set's own name of the picture: `file_name` relative to `root`, where it lies in there, else as it stands."""
+        name = str(self.get("file_name", ""))
+        if self.root is None or not name:
+            return name
+        relative = os.path.relpath(name, self.root)
+        return name if relative == ".." or relative.startswith("../") else relative
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with keys set; a value of None removes the key. The unwritten things go along."""
+        other = type(self)(self)
+        other.__dict__.update(self.__dict__)
+        for key, value in changes.items():
+            if value is None:
+                other.pop(key, None)
+            else:
+                other[key] = value
+        return other
+
+    def with_annotations(self, annotations: list[dict]) -> Self:
+        """A copy with these annotations."""
+        return self.changed(annotations=annotations)
+
+    def with_error(self, error: BaseException | str) -> Self:
+        """A copy that says in one line why the image could not be used."""
+        text = error if isinstance(error, str) else getattr(error, "what", None) or str(error) or type(error).__name__
+        return self.changed(error=" ".join(str(text).split()))
+
+
+def annotations(result: Result, categories: Categories, *, classes: Collection[int] | None = None) -> list[dict[str, Any]]:
+    """A typed result in the original's pixels -> COCO annotations, best score first as the model gave them.
+
+    Boxes and Instances give one a found object, a SemanticMap one RLE a class present (without score), Labels one
+    `{"category_id", "category", "score"}` a class. Objects of a category that is None in `categories` are dropped, as are those whose
+    category id is not in `classes`. Masks become COCO's compressed RLE, counts as text. Raises ModelError for NaN.
+    """
+    import numpy as np
+
+    result = result.numpy()
+    if isinstance(result, SemanticMap):
+        return _semantic(np.asarray(result.labels), categories, classes)
+    if isinstance(result, (Boxes, Labels)):
+        indices = np.asarray(result.labels).astype(np.int64).reshape(-1)
+        wanted = np.array([_wanted(category, classes) for category in categories], dtype=bool)
+        inside = (indices >= 0) & (indices < len(wanted))
+        keep = np.flatnonzero(inside)
+        keep = keep[wanted[indices[keep]]]
+        found = [{"category_id": categories[i]["id"], "category": categories[i]["name"]} for i in indices[keep].tolist()]
+        if result.scores is not None:
+            for entry, score in zip(found, _exact(np.asarray(result.scores)[keep]), strict=True):
+                entry["score"] = score
+        if isinstance(result, Boxes):
+            _add_boxes(found, result, keep)
+        return found
+    raise TypeError(f"{type(result).__name__} has no annotations")
+
+
+def _wanted(category: dict | None, classes: Collection[int] | None) -> bool:
+    return category is not None and (classes is None or category["id"] in classes)
+
+
+def _exact(scores: Any) -> list[float]:
+    """float32 scores as the shortest decimals that read back as the same float32."""
+    import numpy as np
+
+    _finite(scores, "a score")
+    return np.asarray(scores, dtype=np.float32).astype("U32").astype(np.float64).tolist() if len(scores) else []
+
+
+def _finite(values: Any, what: str) -> None:
+    import numpy as np
+
+    if not np.isfinite(values).all():
+        raise ModelError(f"the model gave {what} that is NaN or infinite", hint="its weights are damaged, or fp16 is too narrow for it")
+
+
+def _add_boxes(found: list[dict[str, Any]], result: Boxes, keep: Any) -> None:
+    """bbox, area, iscrowd and, for Instances, segmentation and keypoints, into `found`."""
+    import numpy as np
+
+    boxes = np.asarray(result.boxes, dtype=np.float64).reshape(-1, 4)[keep].round(3)  # corners first, so that x + w stays inside the picture
+    _finite(boxes, "a box")
+    wide = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(3)
+    areas = (wide[:, 2] * wide[:, 3]).round(3).tolist()
+    for entry, box, area in zip(found, wide.tolist(), areas, strict=True):
+        entry.update(bbox=box, area=area, iscrowd=0)
+    if result.crowd is not None:
+        for entry, crowd in zip(found, np.asarray(result.crowd)[keep].tolist(), strict=True):
+            entry["iscrowd"] = int(crowd)
+    if not isinstance(result, Instances):
+        return
+    if result.masks is not None:
+        masks = np.asarray(result.masks)
+        for entry, i in zip(found, keep.tolist(), strict=True):
+            entry["segmentation"], entry["area"] = rle(masks[i])
+    if result.keypoints is not None:
+        points = np.asarray(result.keypoints, dtype=np.float64)[keep].round(3)
+        _finite(points, "a keypoint")
+        for entry, object_points in zip(found, points.tolist(), strict=True):
+            entry["keypoints"] = [value for x, y, v in object_points for value in (x, y, int(v))]
+            entry["num_keypoints"] = sum(v > 0 for _, _, v in object_points)
+    if result.keypoint_scores is not None:
+        for entry, scores in zip(found, np.asarray(result.keypoint_scores, dtype=np.float64)[keep].round(4).tolist(), strict=True):
+            entry["keypoint_scores"] = scores
+
+
+def rle(mask: Any) -> tuple[dict[str, Any], int]:
+    """An H W mask (bool or 0/1) as COCO's compressed RLE with its counts as text, and its area in pixels."""
+    import numpy as np
+    from pycocotools import mask as coco
+
+    encoded = coco.encode(np.asfortranarray(np.asarray(mask, dtype=bool).view(np.uint8)))
+    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}, int(coco.area(encoded))
+
+
+def _semantic(labels: Any, categories: Categories, classes: Collection[int] | None) -> list[dict[str, Any]]:
+    import numpy as np
+    from pycocotools import mask as coco
+
+    counts = np.bincount(np.clip(labels, -1, len(categories)).ravel() + 1)[1 : len(categories) + 1]  # sorts nothing, as np.unique would
+    found = []
+    for index in np.flatnonzero(counts).tolist():
+        if _wanted(category := categories[index], classes):
+            encoded, area = rle(labels == index)
+            box = coco.toBbox({"size": encoded["size"], "counts": encoded["counts"].encode("ascii")}).tolist()
+            entry = {"category_id": category["id"], "category": category["name"], "bbox": box, "area": area, "iscrowd": 0}
+            found.append(entry | {"segmentation": encoded})
+    return found
+
+
+def add_result(
+    record: Record, result: Result, categories: Categories, *, classes: Collection[int] | None = None, made_by: dict | None = None
+) -> Record:
+    """A copy of the record with a result under its key: `labels` for Labels, `embedding` for Embedding, else `annotations`.
+
+    Annotations that the record brought along are replaced: they are another model's, or the ground truth, and would be taken for this model's.
+    `made_by` (see the function) is appended to the record's list.
+    """
+    if isinstance(result, Embedding):
+        other = record.changed(embedding=_exact(result.numpy().vector))
+    elif isinstance(result, Labels):
+        other = record.changed(labels=annotations(result, categories, classes=classes))
+    else:
+        other = record.with_annotations(annotations(result, categories, classes=classes))
+    if made_by is not None:
+        earlier = record.get("made_by")
+        other["made_by"] = [*(earlier if isinstance(earlier, list) else []), made_by]
+    return other
+
+
+def choose(categories: Iterable[dict | None], wanted: Sequence[str | int]) -> list[int]:
+    """`--classes`: names (any case) or ids -> category ids, in the order asked for. Raises UsageError with a suggestion for an unknown one."""
+    known = [category for category in categories if category is not None]
+    by_name = {str(category["name"]).lower(): category["id"] for category in known}
+    ids = {str(category["id"]): category["id"] for category in known}
+    chosen: list[int] = []
+    for text in wanted:
+        key = str(text).strip().lower()
+        found = by_name.get(key, ids.get(key))
+        if found is None:
+            names = [str(category["name"]) for category in known]
+            listing = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            raise UsageError(f"unknown class '{text}'", hint=did_you_mean(key, by_name) or f"the classes are: {listing}")
+        if found not in chosen:
+            chosen.append(found)
+    return chosen
+
+
+def made_by(verb: str, model: Any = None, *, categories: Categories | None = None, weights_sha256: str | None = None, **more: Any) -> dict[str, Any]:
+    """An entry of `made_by`: who made what stands in the record.
+
+    model: a reference (text or Reference), or anything with `.reference`, `.sha256` and `.categories` (`weights.Info`).
+    categories: all that the model knows, holes (None) left out, so that a class it never found is not lost.
+    """
+    reference = getattr(model, "reference", model)
+    digest = weights_sha256 if weights_sha256 is not None else getattr(model, "sha256", None)
+    table = categories if categories is not None else getattr(model, "categories", None)
+    entry: dict[str, Any] = {"verb": verb}
+    if reference is not None:
+        entry["model"] = str(reference)
+    if digest:
+        entry["weights_sha256"] = digest
+    entry["cvtool"] = __version__
+    entry.update((key, value) for key, value in more.items() if value is not None)
+    if table is not None:
+        entry["categories"] = [category for category in table if category is not None]
+    return entry
+
+
+def categories_of(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """All categories that records speak of, by id: their data set's, their models', and those that stand on annotations and labels."""
+    table: dict[Any, dict[str, Any]] = {}
+    seen: set[int] = set()
+    for record in records:
+        collect_categories(record, table, seen)
+    return sorted(table.values(), key=lambda category: (isinstance(category["id"], str), category["id"]))
+
+
+def collect_categories(record: Record, table: dict[Any, dict[str, Any]], seen: set[int]) -> None:
+    """One record's categories into `table` (by id). `seen` remembers by identity the lists that were already taken, for they are shared."""
+    lists = [record.dataset.get("categories")] if record.dataset else []
+    lists += [entry.get("categories") for entry in record.get("made_by") or () if isinstance(entry, dict)]
+    for categories in lists:
+        if categories and id(categories) not in seen:
+            if record.dataset and categories is record.dataset.get("categories"):
+                seen.add(id(categories))
+            for category in categories:
+                if isinstance(category, dict) and isinstance(category.get("id"), (int, str)):
+                    table.setdefault(category["id"], category)
+    for found in (*(record.get("annotations") or ()), *(record.get("labels") or ())):
+        key = found.get("category_id")
+        if isinstance(key, (int, str)) and key not in table:
+            table[key] = {"id": key, "name": str(found.get("category", f"class{key}"))}
+
+
+def read_lines(stream: Iterable[str] | Iterable[bytes] | IO, *, name: str | None = None, first_line: int = 1) -> Iterator[Record]:
+    """Records of a stream of JSON lines, one at a time and in constant memory; blank lines are skipped.
+
+    Raises InputError with the line's number for anything that is not a JSON object, for NaN, and for annotations that are not COCO's.
+    """
+    number = first_line - 1
+    for number, line in enumerate(_bounded(stream, name), first_line):
+        if isinstance(line, bytes):
+            try:
+                line = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError("not UTF-8 text, so not JSON lines", where=f"{name or 'stdin'}, line {number}") from error
+        if number == 1:
+            line = line.removeprefix("\ufeff")
+        if line and not line.isspace():
+            yield parse_line(line, where=f"{name or 'stdin'}, line {number}")
+
+
+def _bounded(stream: Any, name: str | None) -> Iterator[Any]:
+    if not hasattr(stream, "readline"):
+        yield from stream
+        return
+    while line := stream.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise InputError(f"a line is longer than {MAX_LINE:,} characters", where=name or "stdin")
+        yield line
+
+
+def parse_line(line: str, *, where: str) -> Record:
+    """One JSON line as a record; raises InputError naming `where`."""
+    value = parse_json(line, where=where)
+    if not isinstance(value, dict):
+        raise InputError(f"a record is a JSON object, this is a {_kind(value)}", where=where)
+    return checked(Record(value), where=where)
+
+
+def parse_json(text: str | bytes, *, where: str) -> Any:
+    """JSON as the standard has it: NaN, Infinity and absurd nesting are refused. Raises InputError."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except InputError as error:
+        raise InputError(error.what, where=where, hint=error.hint) from None
+    except json.JSONDecodeError as error:
+        column = f", column {error.colno}" if error.lineno == 1 else f" (its line {error.lineno}, column {error.colno})"
+        raise InputError(f"not valid JSON: {error.msg}", where=where + column) from error
+    except RecursionError as error:
+        raise InputError("the JSON is nested too deeply", where=where) from error
+    except (UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"not valid JSON: {error}", where=where) from error
+
+
+def _refuse(constant: str) -> float:
+    raise InputError(f"{constant} is not a JSON number", hint="the program that wrote this file wrote invalid JSON")
+
+
+def checked(record: Record, *, where: str) -> Record:
+    """The record itself, if what it says of its image has the types that everything downstream relies on. Raises InputError."""
+    if (file := record.get("file_name")) is not None and not isinstance(file, str):
+        raise InputError(f"file_name is a {_kind(file)}, not text", where=where)
+    for key in ("annotations", "labels", "made_by"):
+        found = record.get(key)
+        if found is None:
+            continue
+        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+            raise InputError(f"{key} is not a list of objects", where=where)
+        for i, entry in enumerate(found):
+            if (box := entry.get("bbox")) is not None and not is_box(box):
+                raise InputError(f"{key}[{i}].bbox is not four finite numbers: {box!r:.80}", where=where)
+            for name, kinds in _TYPES.items():
+                if (value := entry.get(name)) is not None and not isinstance(value, kinds):
+                    raise InputError(f"{key}[{i}].{name} is a {_kind(value)}", where=where)
+    return record
+
+
+def is_box(box: Any) -> bool:
+    """Whether it is [x, y, w, h] of finite numbers (any sign: what is outside or empty is for `data check` to say)."""
+    return isinstance(box, (list, tuple)) and len(box) == 4 and all(type(v) in (int, float) and abs(v) < 1e300 for v in box)
+
+
+def _kind(value: Any) -> str:
+    names = {"dict": "object", "list": "list", "str": "text", "int": "number", "float": "number", "bool": "true/false", "NoneType": "null"}
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+def dumps(record: dict) -> str:
+    """One record as one line of JSON, without the newline. Raises ValueError for NaN."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=_plain)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is not valid UTF-8 holds lone surrogates, which only an escape can carry
+        return json.dumps(record, allow_nan=False, default=_plain)
+    return text
+
+
+def write_line(record: dict, stream: IO[str]) -> None:
+    """Write one record as one line and flush, so that the next program of a pipe can begin."""
+    stream.write(dumps(record) + "\n")
+    stream.flush()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot stand in a record")
