@@ -136,7 +136,7 @@ def test_every_cascade_that_opencv_ships_accepts_the_same_windows():
     assert tilted > 3
 
 
-def test_without_opencv_and_scikit_image_being_imported(data):
+def test_without_opencv_and_scikit_image_being_imported():
     code = (
         "import sys, numpy, torch\nfrom cvtool import weights\nmodel, _ = weights.load('viola-jones.tiny')\n"
         "model.predict(model.prepare([numpy.zeros((60, 60, 3), numpy.uint8)]))\n"
