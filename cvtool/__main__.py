@@ -7,6 +7,7 @@ stderr that start with "cvtool VERB: "; `--traceback` anywhere (or CVTOOL_TRACEB
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import warnings
@@ -25,6 +26,7 @@ class Stop(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _ready_streams()
     end = words.index("--") if "--" in words else len(words)
     traceback = "--traceback" in words[:end] or os.environ.get("CVTOOL_TRACEBACK", "") not in ("", "0")
     words = [word for i, word in enumerate(words) if word != "--traceback" or i >= end]
@@ -40,6 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             code = _report(error, title, traceback)
     return _close(int(code or 0))
+
+
+def _ready_streams() -> None:
+    """stdout is UTF-8 whatever the locale says, for records are; a stream that the caller closed swallows what is said."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _run(words: list[str]) -> int:
@@ -135,24 +146,28 @@ def _describe(error: BaseException) -> tuple[int, list[str]]:
 
 def _usage(error: Any) -> tuple[int, list[str]]:
     context: Any = getattr(error, "ctx", None)
+    kind = type(error).__name__
+    if kind == "NoArgsIsHelpError":
+        _say(context.get_help())
+        return 2, []
     path = context.command_path if context is not None else "cvtool"
     hint = f"`{path} --help` shows how it is used"
     parameter = getattr(error, "param", None)
     name = next((o for o in getattr(parameter, "opts", ()) if o.startswith("--")), None) or (getattr(parameter, "metavar", None) or "INPUT")
-    if hasattr(error, "possibilities"):
+    message = " ".join(str(error.message).split()).rstrip(".")
+    if kind == "NoSuchOption":
         known = [o for p in context.command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("--")] if context is not None else []
         return 2, [f"no such option {error.option_name}", "  " + (did_you_mean(error.option_name, known) or hint)]
-    if type(error).__name__ == "MissingParameter":
+    if kind == "NoSuchCommand" or message.startswith("No such command"):
+        word = message.partition("'")[2].partition("'")[0]
+        commands = list(getattr(context.command, "commands", {}))
+        return 2, [f"unknown command '{word}'", "  " + (did_you_mean(word, commands) or "commands: " + ", ".join(commands))]
+    if message.startswith("Missing command"):
+        return 2, ["which command? " + ", ".join(getattr(context.command, "commands", {})), f"  {hint}"]
+    if kind == "MissingParameter":
         return 2, [f"{name} is missing", f"  {hint}"]
     if parameter is not None:
         return 2, [f"{name}: {error.message}", f"  {hint}"]
-    message = " ".join(str(error.message).split()).rstrip(".")
-    if message.startswith("No such command"):
-        word = message.partition("'")[2].partition("'")[0]
-        known = list(getattr(context.command, "commands", {}))
-        return 2, [f"unknown command '{word}'", "  " + (did_you_mean(word, known) or "commands: " + ", ".join(known))]
-    if message.startswith("Missing command"):
-        return 2, ["which command? " + ", ".join(getattr(context.command, "commands", {})), f"  {hint}"]
     return getattr(error, "exit_code", 2), [message[:1].lower() + message[1:], f"  {hint}"]
 
 

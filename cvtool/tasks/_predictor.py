@@ -1,0 +1,123 @@
+"""A loaded model with the options of one run, safe against running out of memory."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvtool.errors import InputError, UsageError
+from cvtool.results import Result
+from cvtool.runtime.pool import Loaded
+
+Report = Callable[[str], None]
+GPU_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run; the words of the command line. None leaves it to the model (or to the runner: batch_size, workers)."""
+
+    conf: float | None = None
+    iou: float | None = None
+    max_det: int | None = None
+    classes: Sequence[str | int] | None = None
+    top: int | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    img_size: int | None = None
+    tile: int | None = None
+    overlap: float | None = None
+    save_crops: Path | None = None
+
+
+class Predictor:
+    """A model with the options that were given, safe against running out of memory. Calling it with pictures (H W 3 uint8 arrays) gives
+    each one's result, or the error that it met."""
+
+    def __init__(self, loaded: Loaded, settings: Settings, report: Report) -> None:
+        self.loaded, self.report = loaded, report
+        self.prepare = loaded.model.prepare
+        self.options = accepted(loaded, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
+        if settings.img_size is not None:
+            if not hasattr(self.prepare, "sized"):
+                raise UsageError(f"--img-size has no effect on {loaded.reference}", hint="it sees pictures in one size only")
+            self.prepare = self.prepare.sized(settings.img_size)
+        self.batch_size = settings.batch_size or (1 if loaded.device.type == "cpu" else GPU_BATCH)
+        self._told = False
+
+    def shape(self, height: int, width: int) -> Any:
+        """What pictures must share to be shown together: the batch's height and width."""
+        if not hasattr(self.prepare, "target_size"):
+            return height, width
+        if self.prepare.resize == "crop":
+            return "crop"
+        step = self.prepare.multiple_of
+        return tuple(-(-side // step) * step for side in self.prepare.target_size(height, width))
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Result | Exception]:
+        done: list[Result | Exception] = []
+        while len(done) < len(pictures):
+            some = pictures[len(done) : len(done) + self.batch_size]
+            answers = self._try(some)
+            if answers is None and len(some) > 1:
+                self._halve(len(some))
+            else:
+                done += answers or [InputError("out of memory, even for this picture alone: give a smaller --img-size, or --tile N")]
+        return done
+
+    def _try(self, pictures: Sequence[np.ndarray]) -> list[Result | Exception] | None:
+        """Each picture's result, or the InputError that the model raised for it; None where memory ran out. No error is kept with its
+        frames, for they hold the tensors that must go."""
+        try:
+            return self._forward(pictures)
+        except InputError as error:
+            if len(pictures) == 1:
+                return [error.with_traceback(None)]
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if self.loaded.device.type == "cuda":
+                error.with_traceback(None)
+                torch.cuda.empty_cache()
+            return None
+        return [answer for picture in pictures for answer in self([picture])]
+
+    def _forward(self, pictures: Sequence[np.ndarray]) -> list[Result | Exception]:
+        batch = self.prepare(pictures)
+        if hasattr(batch, "to"):
+            batch = batch.to(self.loaded.device)
+        with torch.inference_mode(), self.loaded.autocast():
+            results = self.loaded.model.predict(batch, **self.options)
+        return [result.to("cpu") for result in results]
+
+    def _halve(self, size: int) -> None:
+        self.batch_size = max(1, size // 2)
+        if not self._told:
+            self.report(f"out of memory with {size} pictures at a time; going on with {self.batch_size} (results are the same)")
+            self._told = True
+
+
+def accepted(loaded: Loaded, **options: Any) -> dict[str, Any]:
+    """Those options that were given; UsageError for one that the model's `predict` does not take."""
+    parameters = inspect.signature(loaded.model.predict).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return {name: value for name, value in options.items() if value is not None}
+    for name, value in options.items():
+        if value is not None and name not in parameters:
+            takes = [f"--{other.replace('_', '-')}" for other in options if other in parameters]
+            hint = f"it takes {', '.join(takes)}" if takes else "it takes none of that kind"
+            raise UsageError(f"--{name.replace('_', '-')} has no effect on {loaded.reference}", hint=hint)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and any(sign in text for sign in signs))
