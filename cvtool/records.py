@@ -22,7 +22,7 @@ from cvtool.results import Boxes, Embedding, Instances, Labels, Result, Semantic
 
 MAX_LINE = 512 * 1024 * 1024  # characters of one JSON line: a bound on what a hostile stream can make us hold
 _TYPES: dict[str, Any] = {"category_id": (int, str), "category": str, "score": (int, float), "area": (int, float)}
-_TYPES |= {"segmentation": (list, dict), "keypoints": list, "iscrowd": int}
+_TYPES |= {"keypoints": list, "iscrowd": int}
 STDIN = "-"  # the file name of a picture whose bytes came on stdin
 
 
@@ -79,9 +79,9 @@ class Record(dict):
             raise InputError("the picture came on stdin and is not part of its record", hint="give the first command a file instead")
         return name
 
-    def name_in_root(self) -> str:
-        """The data set's own name of the picture: `file_name` relative to `root`, where it lies in there, else as it stands."""
-        name = str(self.get("file_name", ""))
+    def name_in_root(self, key: str = "file_name") -> str:
+        """The data set's own name of the picture (or another file): relative to `root`, where it lies in there, else as it stands."""
+        name = str(self.get(key, ""))
         if self.root is None or not name:
             return name
         relative = os.path.relpath(name, self.root)
@@ -118,14 +118,14 @@ def annotations(result: Result, categories: Categories, *, classes: Collection[i
     import numpy as np
 
     result = result.numpy()
+    if classes is not None:
+        categories = [category if category is not None and category["id"] in classes else None for category in categories]
     if isinstance(result, SemanticMap):
-        return _semantic(np.asarray(result.labels), categories, classes)
+        return _semantic(np.asarray(result.labels), categories)
     if isinstance(result, (Boxes, Labels)):
         indices = np.asarray(result.labels).astype(np.int64).reshape(-1)
-        wanted = np.array([_wanted(category, classes) for category in categories], dtype=bool)
-        inside = (indices >= 0) & (indices < len(wanted))
-        keep = np.flatnonzero(inside)
-        keep = keep[wanted[indices[keep]]]
+        keep = np.flatnonzero((indices >= 0) & (indices < len(categories)))
+        keep = keep[np.array([category is not None for category in categories], dtype=bool)[indices[keep]]]
         found = [{"category_id": categories[i]["id"], "category": categories[i]["name"]} for i in indices[keep].tolist()]
         if result.scores is not None:
             for entry, score in zip(found, _exact(np.asarray(result.scores)[keep]), strict=True):
@@ -134,10 +134,6 @@ def annotations(result: Result, categories: Categories, *, classes: Collection[i
             _add_boxes(found, result, keep)
         return found
     raise TypeError(f"{type(result).__name__} has no annotations")
-
-
-def _wanted(category: dict | None, classes: Collection[int] | None) -> bool:
-    return category is not None and (classes is None or category["id"] in classes)
 
 
 def _exact(scores: Any) -> list[float]:
@@ -163,8 +159,7 @@ def _add_boxes(found: list[dict[str, Any]], result: Boxes, keep: Any) -> None:
     _finite(boxes, "a box")
     wide = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(3)
     areas = (wide[:, 2] * wide[:, 3]).round(3).tolist()
-    for entry, box, area in zip(found, wide.tolist(), areas, strict=True):
-        entry.update(bbox=box, area=area, iscrowd=0)
+    found[:] = [{"bbox": box, **entry, "area": area, "iscrowd": 0} for entry, box, area in zip(found, wide.tolist(), areas, strict=True)]
     if result.crowd is not None:
         for entry, crowd in zip(found, np.asarray(result.crowd)[keep].tolist(), strict=True):
             entry["iscrowd"] = int(crowd)
@@ -194,18 +189,18 @@ def rle(mask: Any) -> tuple[dict[str, Any], int]:
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}, int(coco.area(encoded))
 
 
-def _semantic(labels: Any, categories: Categories, classes: Collection[int] | None) -> list[dict[str, Any]]:
+def _semantic(labels: Any, categories: Categories) -> list[dict[str, Any]]:
     import numpy as np
     from pycocotools import mask as coco
 
     counts = np.bincount(np.clip(labels, -1, len(categories)).ravel() + 1)[1 : len(categories) + 1]  # sorts nothing, as np.unique would
     found = []
     for index in np.flatnonzero(counts).tolist():
-        if _wanted(category := categories[index], classes):
+        if (category := categories[index]) is not None:
             encoded, area = rle(labels == index)
             box = coco.toBbox({"size": encoded["size"], "counts": encoded["counts"].encode("ascii")}).tolist()
-            entry = {"category_id": category["id"], "category": category["name"], "bbox": box, "area": area, "iscrowd": 0}
-            found.append(entry | {"segmentation": encoded})
+            entry = {"bbox": box, "category_id": category["id"], "category": category["name"], "segmentation": encoded}
+            found.append(entry | {"area": area, "iscrowd": 0})
     return found
 
 
@@ -278,16 +273,16 @@ def categories_of(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def collect_categories(record: Record, table: dict[Any, dict[str, Any]], seen: set[int]) -> None:
-    """One record's categories into `table` (by id). `seen` remembers by identity the lists that were already taken, for they are shared."""
-    lists = [record.dataset.get("categories")] if record.dataset else []
-    lists += [entry.get("categories") for entry in record.get("made_by") or () if isinstance(entry, dict)]
-    for categories in lists:
-        if categories and id(categories) not in seen:
-            if record.dataset and categories is record.dataset.get("categories"):
-                seen.add(id(categories))
+    """One record's categories into `table` (by id; the first that names an id stays). `seen` remembers the tables of data sets, which all
+    their records share, by identity."""
+    own = record.dataset.get("categories") if record.dataset else None
+    for categories in (own, *(entry.get("categories") for entry in record.get("made_by") or () if isinstance(entry, dict))):
+        if isinstance(categories, list) and categories and not (categories is own and id(own) in seen and own[-1].get("id") in table):
+            if categories is own:
+                seen.add(id(own))
             for category in categories:
-                if isinstance(category, dict) and isinstance(category.get("id"), (int, str)):
-                    table.setdefault(category["id"], category)
+                if isinstance(category, dict) and isinstance(key := category.get("id"), (int, str)) and key not in table:
+                    table[key] = category if isinstance(category.get("name"), str) else {**category, "name": f"class{key}"}
     for found in (*(record.get("annotations") or ()), *(record.get("labels") or ())):
         key = found.get("category_id")
         if isinstance(key, (int, str)) and key not in table:
@@ -299,7 +294,6 @@ def read_lines(stream: Iterable[str] | Iterable[bytes] | IO, *, name: str | None
 
     Raises InputError with the line's number for anything that is not a JSON object, for NaN, and for annotations that are not COCO's.
     """
-    number = first_line - 1
     for number, line in enumerate(_bounded(stream, name), first_line):
         if isinstance(line, bytes):
             try:
@@ -351,8 +345,9 @@ def _refuse(constant: str) -> float:
 
 def checked(record: Record, *, where: str) -> Record:
     """The record itself, if what it says of its image has the types that everything downstream relies on. Raises InputError."""
-    if (file := record.get("file_name")) is not None and not isinstance(file, str):
-        raise InputError(f"file_name is a {_kind(file)}, not text", where=where)
+    for key in ("file_name", "split"):
+        if (text := record.get(key)) is not None and not isinstance(text, str):
+            raise InputError(f"{key} is a {_kind(text)}, not text", where=where)
     for key in ("annotations", "labels", "made_by"):
         found = record.get(key)
         if found is None:
@@ -362,6 +357,8 @@ def checked(record: Record, *, where: str) -> Record:
         for i, entry in enumerate(found):
             if (box := entry.get("bbox")) is not None and not is_box(box):
                 raise InputError(f"{key}[{i}].bbox is not four finite numbers: {box!r:.80}", where=where)
+            if (shape := entry.get("segmentation")) is not None and not is_shape(shape):
+                raise InputError(f"{key}[{i}].segmentation is neither polygons nor RLE", where=where)
             for name, kinds in _TYPES.items():
                 if (value := entry.get(name)) is not None and not isinstance(value, kinds):
                     raise InputError(f"{key}[{i}].{name} is a {_kind(value)}", where=where)
@@ -371,6 +368,16 @@ def checked(record: Record, *, where: str) -> Record:
 def is_box(box: Any) -> bool:
     """Whether it is [x, y, w, h] of finite numbers (any sign: what is outside or empty is for `data check` to say)."""
     return isinstance(box, (list, tuple)) and len(box) == 4 and all(type(v) in (int, float) and abs(v) < 1e300 for v in box)
+
+
+def is_shape(shape: Any) -> bool:
+    """Whether it is COCO's segmentation: polygons, or RLE, compressed (counts are text) or not (counts are a list)."""
+    if isinstance(shape, list):
+        return all(isinstance(ring, list) and len(ring) % 2 == 0 and all(type(v) in (int, float) and abs(v) < 1e300 for v in ring) for ring in shape)
+    if not isinstance(shape, dict) or not isinstance(size := shape.get("size"), list) or len(size) != 2:
+        return False
+    counts, whole = shape.get("counts"), all(type(side) is int and 0 <= side < 1 << 31 for side in size)
+    return whole and (isinstance(counts, str) or (isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts)))
 
 
 def _kind(value: Any) -> str:

@@ -1,0 +1,234 @@
+"""Convert, check and count data sets; hand out sample pictures."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cvtool.cli import _options
+from cvtool.cli._console import Console
+from cvtool.errors import InputError, PartialSuccess, UsageError
+
+app = typer.Typer(no_args_is_help=False)
+
+Source = Annotated[str, typer.Argument(metavar="IN", help="A data set, or - for JSON lines on stdin.")]
+Sources = Annotated[list[str], typer.Argument(metavar="PATH...", help="Data sets.")]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="A file or folder, or - for stdout.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Pictures by name.")]
+CopyImages = Annotated[bool, typer.Option("--copy-images", help="Copy the pictures; without it, folders hold links to them.")]
+Deep = Annotated[bool, typer.Option("--deep", help="Also decode every picture, which finds truncated ones.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from", "--data-format", metavar="NAME", autocompletion=_options._complete_formats, help="IN's format, where looking is not enough."
+    ),
+]
+Listing = Annotated[bool, typer.Option("--list", help="List what there is.")]
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="NAME", autocompletion=_options._complete_formats, help="coco, jsonl, csv, voc, yolo, yolo-seg, masks, folder ..."),
+]
+BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco", ".csv": "csv"}
+
+
+@app.command()
+def convert(
+    source: Source,
+    out: Out,
+    to: To = None,
+    from_: From = None,
+    images: _options.Images = None,
+    split: _options.Split = None,
+    copy_images: CopyImages = False,
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Write a data set in another format.
+
+    Nothing is lost that the other format can hold; what it cannot is told on stderr, a line each.
+
+        cvtool data convert bccd/ bccd.json
+        cvtool data convert val.json val-yolo/ --to yolo --copy-images
+        cvtool detect *.jpg -m faster-rcnn | cvtool data convert - boxes.csv
+    """
+    from cvtool.cli import _output
+
+    name = to or (BY_SUFFIX.get(Path(out).suffix.lower()) if out != "-" and not out.endswith("/") else None)
+    if name is None:
+        raise UsageError("--to is missing: the name of OUT does not tell the format", hint="such as --to yolo, or end OUT in .json, .jsonl or .csv")
+
+    from cvtool.data import formats
+    from cvtool.tasks import data as task
+
+    module = formats.get(name)
+    folder = getattr(module, "SUFFIX", None) is None
+    if copy_images and not folder:
+        raise UsageError(f"--copy-images has no effect with --to {name}", hint="that format is one file, which names the pictures")
+    if folder and out == "-":
+        raise UsageError(f"{name} is a folder; it cannot go to stdout", hint="name a folder as OUT")
+    if from_ is not None and source == "-":
+        raise UsageError("--from has no effect on stdin", hint="stdin takes JSON lines or a COCO document")
+    where = None if out == "-" else _output.target(out, name, overwrite=overwrite)
+    if where is not None and os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
+        raise UsageError("OUT is IN", hint="name another OUT")
+    found = task.open_data(source, format=from_, images=images, split=split)
+    console = Console("data convert", quiet=quiet)
+    if where is None:
+        count, failed, notes = task.convert(found, sys.stdout, name)
+    else:
+        assert where.path is not None
+        count, failed, notes = _whole(where.path, lambda path: task.convert(found, path, name, copy_images=copy_images))
+    for note in notes:
+        console.say(note)
+    console.say(f"{count:,} image{'' if count == 1 else 's'} written to {out} as {name}")
+    if failed:
+        raise PartialSuccess(f"{failed:,} of {count:,} images could not be read")
+
+
+def _whole(path: Path, write: Any) -> Any:
+    """Write a file or folder under a temporary name beside it, and rename it when it is whole."""
+    from cvtool.cli import _output
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        result = write(temporary)
+        if temporary.is_dir():
+            _output._merge_folder(temporary, path)
+        else:
+            temporary.replace(path)
+    except BaseException:
+        _output._remove(temporary)
+        raise
+    return result
+
+
+@app.command()
+def check(
+    paths: Sources,
+    data_format: _options.DataFormat = None,
+    images: _options.Images = None,
+    split: _options.Split = None,
+    deep: Deep = False,
+    json_: _options.Json = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Find what is wrong with data sets: ids, categories, boxes, sizes, missing pictures.
+
+    Each finding has a count and its first places: a table on a terminal, JSON lines in a pipe. Exit code 0 if there are no errors (warnings are
+    no errors), 3 if there are.
+
+        cvtool data check train.json val.json --images pictures/
+        cvtool data check bccd/ | jq -r 'select(.severity == "error") | .where[]'
+    """
+    from cvtool.tasks import data as task
+
+    found = task.check(paths, format=data_format, images=images, split=split, deep=deep)
+    if json_ or not sys.stdout.isatty():
+        for finding in found:
+            print(json.dumps(finding, ensure_ascii=True))
+    else:
+        for finding in found:
+            print(f"{finding['severity']}: {finding['check']}: {finding['count']:,} {finding['message']}")
+            print("".join(f"    {place}\n" for place in finding["where"]), end="")
+            if finding["count"] > len(finding["where"]):
+                print(f"    and {finding['count'] - len(finding['where']):,} more")
+    sys.stdout.flush()
+    errors = sum(finding["count"] for finding in found if finding["severity"] == "error")
+    warnings = sum(finding["count"] for finding in found if finding["severity"] == "warning")
+    told = f"{errors:,} error{'' if errors == 1 else 's'}, {warnings:,} warning{'' if warnings == 1 else 's'}"
+    if errors:
+        raise InputError(told)
+    Console("data check", quiet=quiet).say(told)
+
+
+@app.command()
+def stats(
+    source: Annotated[str, typer.Argument(metavar="PATH", help="A data set, a folder of pictures, or - for JSON lines on stdin.")],
+    data_format: _options.DataFormat = None,
+    images: _options.Images = None,
+    split: _options.Split = None,
+    json_: _options.Json = False,
+) -> None:
+    """Count a data set: images, objects by category and size, objects an image.
+
+    A table on a terminal; in a pipe, or with --json, one JSON object.
+
+        cvtool data stats bccd/
+        cvtool data stats val.json --json | jq '.categories | map(select(.objects == 0) | .name)'
+    """
+    from cvtool.tasks import data as task
+
+    if data_format is not None and source == "-":
+        raise UsageError("--data-format has no effect on stdin", hint="stdin takes JSON lines or a COCO document")
+    found = task.stats(task.open_data(source, format=data_format, images=images, split=split))
+    if json_ or not sys.stdout.isatty():
+        print(json.dumps(found, ensure_ascii=True))
+        return
+    print("\n".join(_stats_table(found)))
+
+
+def _stats_table(found: dict[str, Any]) -> list[str]:
+    from cvtool.cli._table import aligned
+
+    lines = [f"{found['path']}  ({found['format']})"]
+    words = ("images", "objects", "empty_images", "failed_images", "crowds", "masks", "keypoints", "label_maps")
+    rows = [[key.replace("_", " "), f"{found[key]:,}"] for key in words if found[key] or key in ("images", "objects")]
+    for key in ("objects_per_image", "width", "height"):
+        if found[key]:
+            rows.append([key.replace("_", " "), f"{found[key]['min']:g}", f"to {found[key]['max']:g}", f"mean {found[key]['mean']:g}"])
+    if found["objects"]:
+        rows += [[key, f"{count:,}"] for key, count in found["sizes"].items()]
+    rows += [[f"split {key}", f"{count:,}"] for key, count in found.get("splits", {}).items()]
+    lines += aligned(rows)
+    table = [[row["name"], str(row["id"]), f"{row['objects']:,}", f"{row['images']:,}"] for row in found["categories"]]
+    return lines + (["", *aligned([["category", "id", "objects", "images"], *table])] if table else [])
+
+
+@app.command()
+def sample(
+    names: Names = None,
+    output: _options.Output = None,
+    listing: Listing = False,
+    overwrite: _options.Overwrite = False,
+) -> None:
+    """Hand out sample pictures that scikit-image and scikit-learn carry; no network.
+
+    Copies go to the current folder, or to -o DIR; their paths are printed, one a line. `-o -` gives one picture's bytes to a pipe. Without a name
+    (or with --list) the names are listed.
+
+        cvtool data sample astronaut coffee -o pictures/
+        cvtool data sample astronaut -o - | cvtool detect - -m viola-jones
+    """
+    from cvtool.tasks import data as task
+
+    if listing or not names:
+        for option, given in (("NAME", listing and names), ("--output", output), ("--overwrite", overwrite)):
+            if given:
+                raise UsageError(f"{option} has no effect on a listing", hint="name pictures, without --list, to have copies of them")
+        _list(task.samples())
+        return
+    if output in ("-", "/dev/stdout"):
+        if len(names) > 1:
+            raise UsageError("-o - takes one picture", hint="name a folder with -o")
+        if sys.stdout.isatty():
+            raise UsageError("a picture's bytes are not for a terminal", hint="pipe them on, or leave -o - out")
+        if overwrite:
+            raise UsageError("--overwrite has no effect with -o -")
+        sys.stdout.buffer.write(task.sample(names[0]).read_bytes())
+        return
+    folder = Path(output or ".").expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {output} is a file", hint="name a folder")
+    for path in task.hand_out(names, folder, overwrite=overwrite):
+        print(path)
+
+
+def _list(found: dict[str, tuple[Path, str]]) -> None:
+    if not found:
+        raise InputError("no sample pictures on this machine", hint="they come with scikit-image and scikit-learn: pip install scikit-image")
+    width = max(map(len, found))
+    for name, (_, text) in found.items():
+        print(f"{name:{width}}  {text}" if sys.stdout.isatty() else name)
