@@ -36,21 +36,23 @@ class Entry:
     folder: str | None  # the verb, for built-in models; plugins state VERB in the file
 
     @cached_property
-    def _tree(self) -> ast.Module:
-        return ast.parse(self.path.read_text(encoding="utf-8"), str(self.path))
+    def _text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    def _literal(self, name: str) -> Any:
+        """The value of a literal at the file's top level. Only its own lines are parsed: a whole file would cost some milliseconds each."""
+        if name not in self._values:
+            match = re.search(rf"^{name}\b(?:\s*:[^=\n]+)?\s*=\s*(.*(?:\n(?:[ \t)\]}}].*)?)*)", self._text, re.MULTILINE)
+            try:
+                self._values[name] = ast.literal_eval(match[1].strip()) if match else _LITERALS[name]
+            except (ValueError, SyntaxError) as error:
+                line = self._text.count("\n", 0, match.start()) + 1 if match else 1
+                raise ModelError(f"{name} is not a plain literal", where=f"{self.path}:{line}") from error
+        return self._values[name]
 
     @cached_property
-    def _literals(self) -> dict[str, Any]:
-        found = dict(_LITERALS)
-        for node in self._tree.body:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-            for target in targets:
-                if isinstance(target, ast.Name) and target.id in found and node.value is not None:  # type: ignore[attr-defined]
-                    try:
-                        found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-                    except ValueError as error:
-                        raise ModelError(f"{target.id} is not a plain literal", where=f"{self.path}:{node.lineno}") from error
-        return found
+    def _values(self) -> dict[str, Any]:
+        return {}
 
     @cached_property
     def summary(self) -> str:
@@ -60,31 +62,31 @@ class Entry:
 
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
-        return self._literals["VARIANTS"]
+        return self._literal("VARIANTS")
 
     @property
     def weights(self) -> dict[str, dict[str, Any]]:
         """`variant@name` -> facts, the file's own; `weights_of` adds what ships."""
-        return self._literals["WEIGHTS"]
+        return self._literal("WEIGHTS")
 
     @property
     def aliases(self) -> dict[str, str]:
         """Another spelling -> `variant`, `variant@weights` or "" (the model itself)."""
-        return self._literals["ALIASES"]
+        return self._literal("ALIASES")
 
     @property
     def recipe(self) -> dict[str, Any]:
-        return self._literals["RECIPE"]
+        return self._literal("RECIPE")
 
     @property
     def verb(self) -> str:
         """The verb whose folder the file stands in."""
-        return self.folder or self._literals["VERB"] or "plugin"
+        return self.folder or self._literal("VERB") or "plugin"
 
     @property
     def verbs(self) -> tuple[str, ...]:
         """All verbs that take this model, its own first."""
-        return tuple(self._literals["VERBS"] or (self.verb,))
+        return tuple(self._literal("VERBS") or (self.verb,))
 
     def load(self) -> ModuleType:
         """Import the model file. Raises MissingDependency for a package that it needs, ModelError for a plugin that does not import."""
@@ -106,7 +108,7 @@ class Reference:
 
     def __str__(self) -> str:
         if self.path is not None:
-            return str(self.path)
+            return str(self.path) if is_path(str(self.path)) else f"./{self.path}"
         text = f"{self.source}:{self.name}" if self.source else self.name
         return text + (f".{self.variant}" if self.variant else "") + (f"@{self.weights}" if self.weights else "")
 
@@ -127,7 +129,10 @@ class Reference:
 
 
 def is_path(text: str) -> bool:
-    """A path has a slash or ends in a checkpoint's suffix; a name never does."""
+    """A path has a slash or ends in a checkpoint's suffix; a name never does (a source's name may: `timm:beit3_base_patch16_224.pt`)."""
+    world, colon, _ = text.partition(":")
+    if colon and "/" not in text and world in sources():
+        return False
     return "/" in text or "\\" in text or text.lower().endswith(PATH_SUFFIXES) or text in (".", "..")
 
 
@@ -229,9 +234,11 @@ def weights_of(entry: Entry) -> dict[str, dict[str, Any]]:
 def aliases() -> dict[str, str]:
     """Another spelling -> the reference it stands for, over all models."""
     found: dict[str, str] = {}
-    for entry in catalogue().values():
+    for entry in sorted(catalogue().values(), key=lambda entry: entry.folder is None):
         for alias, tail in entry.aliases.items():
             if alias in found or alias in catalogue():
+                if entry.folder is None:  # a plugin's: the one that was there stays
+                    continue
                 raise ModelError(f"the name {alias} is taken twice", where=entry.path)
             found[alias] = entry.name + (f".{tail}" if tail else "")
     return found

@@ -330,7 +330,7 @@ def test_coco_holds_every_number_and_key(tmp_path_factory, annotations, key):
     out = tmp_path_factory.mktemp("x") / "a.json"
     coco.write([record], out)
     (back,) = coco.read(out)
-    assert back.get("id") == key
+    assert back["id"] == (1 if key is None else key)
     assert back["extra"] == record["extra"]
     kept = [{k: v for k, v in a.items() if k not in ("id", "category")} for a in back["annotations"]]
     assert kept == annotations
@@ -357,7 +357,11 @@ def test_images_without_ids_are_numbered_from_1(tmp_path):
     assert [image["id"] for image in found["images"]] == [1, 2]
     assert found["info"]["image_ids"] == "collected"
     assert notes == []
-    assert all("id" not in record for record in coco.read(tmp_path / "x.json"))
+    again = list(coco.read(tmp_path / "x.json"))
+    assert [record["id"] for record in again] == [1, 2]  # whoever reads the file means these numbers
+    coco.write(again, tmp_path / "y.json")
+    assert json.loads((tmp_path / "y.json").read_text())["info"]["image_ids"] == "collected"  # but they never become a data set's own
+    assert any("only that file" in note for note in formats.get("coco-results").write(again, tmp_path / "z.json"))
 
 
 @pytest.mark.parametrize(

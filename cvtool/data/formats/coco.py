@@ -61,12 +61,9 @@ def records(found: dict[str, Any], path: Path, *, images: Path | None = None, re
     info: dict[str, Any] = found["info"] if isinstance(found.get("info"), dict) else {}
     dataset = {key: found[key] for key in ("info", "licenses") if key in found} | {"categories": found["categories"], "path": str(path)}
     makers = info.get("made_by") if isinstance(info.get("made_by"), list) else None
-    collected = info.get("image_ids") == "collected"
     for i, image in enumerate(found["images"]):
         record = Record(image)
         record.dataset = dataset
-        if collected:  # the writer's numbers, not the data set's
-            record.pop("id")
         if roots is not None:
             roots.put(record, image["file_name"], where=_where(path, "images", i, image))
             if isinstance(label := image.get("segmentation_map"), str):
@@ -243,8 +240,14 @@ def write(records: Iterable[Record], out: Path | IO[str], *, relative: bool = Fa
     return list(dict.fromkeys(notes))
 
 
+def was_numbered(record: Record) -> bool:
+    """Whether a writer of ours numbered the images of the document that a record was read from."""
+    info = (record.dataset or {}).get("info")
+    return isinstance(info, dict) and info.get("image_ids") == "collected"
+
+
 def number(listed: list[Record], notes: list[str]) -> tuple[list[int], str]:
-    """An image id for each record, and whether they are the "source"'s own or "collected" here.
+    """An image id for each record, and whether they are the "source"'s own or were "collected" here or by the document they come from.
 
     Ids that are integers and unique stay, and records without one get the numbers that follow; otherwise all are numbered from 1.
     """
@@ -252,7 +255,7 @@ def number(listed: list[Record], notes: list[str]) -> tuple[list[int], str]:
     present = [key for key in own if key is not None]
     if all(type(key) is int for key in present) and len(set(present)) == len(present):
         if len(present) == len(own) and own:
-            return own, "source"  # type: ignore[return-value]
+            return own, "collected" if any(map(was_numbered, listed)) else "source"  # type: ignore[return-value]
         following = max(present, default=0)
         ids = []
         for key in own:

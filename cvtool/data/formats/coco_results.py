@@ -83,7 +83,10 @@ def write(records: Iterable[Record], out: Path | IO[str], **options: object) -> 
     listed = list(records)
     notes: list[str] = []
     ids, mode = coco.number(listed, notes)
-    if mode != "source" and listed:
+    if listed and all("id" in record for record in listed) and mode != "source":
+        path = next(record.dataset["path"] for record in listed if coco.was_numbered(record) and record.dataset)
+        notes.append(f"the images' ids are those that {path} gave them: only that file can be scored against")
+    elif mode != "source" and listed:
         notes.append("the images have no ids of their own: they were numbered in order, which matches no ground truth")
     empty = sum(not record.get("annotations") for record in listed)
     if empty:
