@@ -53,7 +53,7 @@ BatchSize = Annotated[
     int | None, _option("batch-size", "-b", min=1, metavar="N", help="Images at a time (default 1 on a CPU, 8 on a GPU); never changes results.")
 ]
 Classes = Annotated[list[str] | None, _option("classes", metavar="NAME,...", help="Keep only these categories, by name or id.")]
-Conf = Annotated[float | None, _option("conf", min=0.0, max=1.0, metavar="F", help="Least score of what is kept (default: the model's own).")]
+Conf = Annotated[float | None, _option("conf", min=0.0, max=1.0, metavar="F", help="Least score of what is kept.")]
 Config = Annotated[
     Path | None,
     _option("config", "-c", metavar="FILE.toml", is_eager=True, callback=_config.apply, help="Options from a file: `conf = 0.5`, or under [VERB]."),

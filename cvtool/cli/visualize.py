@@ -3,6 +3,7 @@
 INPUT is records of other verbs (- or .jsonl), a COCO file (its ground truth is drawn), or COCO results together with --gt; or --data names a data
 set. With -o the pictures keep their names and kind of file, and a piped stdout carries records of the new pictures; without -o exactly one
 picture goes to a pipe as PNG. Colours belong to the categories' names. Pictures under 320 pixels are enlarged; --scale 1 leaves every size.
+Objects scored under 0.25 are not drawn unless --conf says so.
 
 Examples:
 

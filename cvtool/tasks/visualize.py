@@ -70,6 +70,9 @@ class Truth:
         return None
 
 
+FAINT = 0.25  # objects less likely than this are not drawn unless asked for: a detector's list is long, so that its precision can be measured
+
+
 def visualize(
     records: Iterable[Record],
     *,
@@ -87,13 +90,14 @@ def visualize(
 ) -> Generator[Drawing, None, None]:
     """Each record with its picture drawn, in order, one at a time. A picture that cannot be drawn is a record with `error`; the rest go on.
 
-    classes, conf, max_det: what is drawn; what the records say is left as it is. conf passes over annotations without a score.
+    classes, conf, max_det: what is drawn; what the records say is left as it is. conf passes over annotations without a score; without it objects
+      (not labels) scored under FAINT are left out, which `report` hears of.
     names: tags, legends and what is said of the whole.  scale: None enlarges small pictures, see `render/scene.py`.
     truth: drawn beside each picture.  sheet: gets a cell for each; with `pictures=False` that is all that is drawn.
     Raises UsageError for a class that the records' categories do not have.
     """
     chooser, table, seen = _Chooser(classes), dict[Any, dict](), set[int]()
-    bare = total = unmatched = 0
+    bare = total = unmatched = faint = 0
     for record in records:
         if record.failed:
             yield Drawing(record)
@@ -111,6 +115,10 @@ def visualize(
             size = (pixels.shape[1], pixels.shape[0])
             factor = scene.enlargement(size) if scale is None else scale
             sides: list[_Side | None] = [_chosen(record, size, table, chooser, conf, max_det)]
+            if conf is None and sides[0] is not None:
+                clear = [a for a in sides[0][0] if _score(a, 1.0) >= FAINT]
+                faint += len(sides[0][0]) - len(clear)
+                sides[0] = (clear, *sides[0][1:])
             if truth is not None:
                 sides.append(_chosen(other, size, table, chooser, None, None) if other is not None else None)
             image = _draw(pixels, sides, factor, options) if pictures else None
@@ -125,6 +133,8 @@ def visualize(
         yield Drawing(record, image, factor, size, len(sides[0][0]) if sides[0] else 0)
     if report is not None:
         _tell(report, total, bare, unmatched, chooser)
+        if faint:
+            report(f"{faint} object{'s' if faint > 1 else ''} scored under {FAINT} not drawn; --conf 0 draws everything")
 
 
 def _tell(report: Report, total: int, bare: int, unmatched: int, chooser: _Chooser) -> None:

@@ -44,6 +44,16 @@ def test_what_is_drawn_can_be_chosen(record):
         assert len(drawing.record["annotations"]) == 2
 
 
+def test_faint_objects_are_drawn_only_where_conf_says_so(record):
+    record["annotations"][1]["score"] = 0.1
+    said = []
+    drawing = one(record, report=said.append)
+    assert drawing.objects == 1
+    assert not has(drawing, "dog")
+    assert said == ["1 object scored under 0.25 not drawn; --conf 0 draws everything"]
+    assert has(one(record, conf=0.0), "dog")
+
+
 def test_an_unknown_class_is_a_usage_error_with_a_suggestion(record):
     with pytest.raises(UsageError, match="did you mean cat"):
         one(record, classes=["cas"])
