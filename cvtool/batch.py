@@ -147,7 +147,7 @@ class Prepare:
         place = Place(height, width, rows, cols)
         if self.resize == "crop":
             side = int(self.size)  # type: ignore[arg-type]
-            top, left = (rows - side) // 2, (cols - side) // 2
+            top, left = round((rows - side) / 2), round((cols - side) / 2)  # halves to even, as torchvision's centre crop
             x = x[..., top : top + side, left : left + side]
             place = replace(place, top=-top, left=-left)
         return x[0], place
@@ -160,8 +160,8 @@ class Prepare:
             return (self.size, self.size) if isinstance(self.size, int) else self.size
         size = int(self.size)  # type: ignore[arg-type]
         if self.resize == "crop":
-            scale = round(size / self.crop_fraction) / min(height, width)
-            return max(size, round(height * scale)), max(size, round(width * scale))
+            short, edge = round(size / self.crop_fraction), min(height, width)
+            return short * height // edge, short * width // edge  # rounded down, as torchvision's and timm's transforms do
         if self.resize == "longest":
             scale = size / max(height, width)
             return max(1, round(height * scale)), max(1, round(width * scale))

@@ -159,9 +159,11 @@ def broken() -> dict[str, str]:
                 raise ModelError("a model of this name is built in")
             if (path := _module_path(point)) is None:
                 raise ModelError(f"its module {point.module} is not there")
-            _ = Entry(point.name, point.module, path, None).variants
+            entry = Entry(point.name, point.module, path, None)
+            ast.parse(entry._text)
+            _ = entry.variants, entry.weights, entry.aliases, entry.verbs
         except (ModelError, SyntaxError, OSError, UnicodeDecodeError) as error:
-            found[point.name] = error.what if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+            found[point.name] = error.what if isinstance(error, CvtoolError) else f"{type(error).__name__}: {error}"
         own.add(point.name)
     return found
 

@@ -203,8 +203,14 @@ def _from_entry(reference: Reference, classes: int | None, offline: bool, progre
 def _filled(reference: Reference, info: Info, path: Path, classes: int | None, state: dict[str, Tensor] | None) -> tuple[Any, Info]:
     """The model of `reference` with the tensors of `path` in it. `state` None: a foreign file, whose keys the model file may rename."""
     own = classes is None or classes == len(info.categories)
-    with _uninitialised() if own else nullcontext():
-        model = _construct(reference, info.categories if own else numbered(classes or 0), info.arguments)
+    try:
+        with _uninitialised() if own else nullcontext():
+            model = _construct(reference, info.categories if own else numbered(classes or 0), info.arguments)
+    except (UsageError, TypeError, ValueError, RuntimeError) as error:
+        if not info.arguments:
+            raise
+        what = f"{reference} cannot be rebuilt as the checkpoint says: {str(error).splitlines()[0]}"
+        raise ModelError(what, where=path, hint="was it saved by another version?") from error
     if hasattr(model, "read_weights") and state is None:  # a system with a file format of its own
         model.read_weights(path)
     else:
@@ -293,11 +299,11 @@ def _advice(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], 
 
 
 def default_categories(entry: Entry, variant: str | None) -> Categories:
-    """What an untrained variant has: the categories of its first weights, of the model's first, else one."""
+    """What an untrained variant has: the categories of its first weights, of the model's first, the file's `CATEGORIES`, else a single one."""
     for key, facts in sorted(registry.weights_of(entry).items(), key=lambda item: item[0].partition("@")[0] != variant):
         if key and facts.get("categories"):
             return named_categories(facts["categories"])
-    return numbered(1)
+    return named_categories(getattr(entry.load(), "CATEGORIES", 1))
 
 
 def named_categories(value: Any) -> Categories:

@@ -96,9 +96,8 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
             more = f", ... ({len(shown)} in all)" if len(shown) > 20 else ""
             lines.append(f"{indent}{key}: {', '.join(shown[:20])}{more}")
         else:
-            lines.append(
-                f"{indent}{key}: {'(not on this machine)' if key == 'path' and value is None else '' if value in (None, {}) else value}".rstrip()
-            )
+            missing = "(not on this machine)" if key == "path" else ""
+            lines.append(f"{indent}{key}: {missing if value is None else 'none' if value == {} else value}".rstrip())
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from queue import Queue
 from typing import Any
@@ -15,6 +16,7 @@ from cvtool.batch import Batch
 from cvtool.data.augment import Pipeline
 from cvtool.data.dataset import Dataset
 
+GRACE = 60  # seconds that a worker outlives a SIGTERM
 _ORDER, _AUGMENT = 0, 1  # streams of random numbers that must not meet
 
 
@@ -91,16 +93,22 @@ class Loader:
             self.dataset.fill()
             # its own generator, because the default one would draw the workers' seeds from the stream that the model's losses use
             self._pool = torch.utils.data.DataLoader(
-                _Fetch(self),
+                _Fetch(copy(self)),  # a copy without the pool: a cycle would keep the processes until the interpreter ends
                 batch_size=None,
                 sampler=self._plan,
                 num_workers=self.workers,
                 persistent_workers=True,
                 prefetch_factor=4,
                 generator=torch.Generator(),
-                worker_init_fn=_one_thread,
+                worker_init_fn=_start_worker,
             )
         return iter(self._pool)
+
+    def close(self) -> None:
+        """End the worker processes, if there are any; another epoch starts new ones."""
+        if self._pool is not None and (iterator := self._pool._iterator) is not None:
+            iterator._shutdown_workers()
+        self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
@@ -128,12 +136,15 @@ class _Fetch(torch.utils.data.Dataset):
         return self.loader.make(*item)
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    """One thread; and signals, which can reach the whole process group, leave it to the loop to end in order, for a while."""
     import signal
 
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # both can reach the whole process group; only the loop decides when to end
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGALRM"):  # not on Windows
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def _ahead(made: Iterator[Loaded], depth: int) -> Iterator[Loaded]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,8 @@ def test_the_same_batches_however_they_are_made(more: dict) -> None:
         assert all(equal(a, b) for a, b in zip(whole[2:], other.epoch(epoch, start=2), strict=True))
     assert not list(other.epoch(0, start=3))
     assert torch.equal(before, torch.get_rng_state())  # nothing global was drawn
+    other.close()
+    assert not multiprocessing.active_children()
 
 
 def test_epochs_draw_anew() -> None:

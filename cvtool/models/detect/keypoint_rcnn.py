@@ -89,7 +89,8 @@ class KeypointRCNN(FasterRCNN):
     def keypoint_logits(self, features, boxes: list[Tensor], sizes) -> Tensor:
         """A list of N 4 boxes, one an image -> sum(N) K 56 56."""
         heads = self.roi_heads
-        return heads.keypoint_predictor(heads.keypoint_head(heads.keypoint_roi_pool(features, boxes, sizes)))
+        logits = heads.keypoint_predictor(heads.keypoint_head(heads.keypoint_roi_pool(features, boxes, sizes)))
+        return logits.float().contiguous()  # torchvision's loss takes views of it, which channels_last does not allow
 
     def target(self, target: Boxes) -> dict[str, Tensor]:
         keep = ~target.crowd if target.crowd is not None else slice(None)
@@ -106,7 +107,7 @@ class KeypointRCNN(FasterRCNN):
         return {"keypoint": keypointrcnn_loss(logits, boxes, [t["keypoints"] for t in targets], matches)}
 
     def results(self, places: list[Place], features, sizes, boxes, scores, labels) -> list[Boxes]:
-        points, point_scores = keypointrcnn_inference(self.keypoint_logits(features, boxes, sizes).float(), boxes)
+        points, point_scores = keypointrcnn_inference(self.keypoint_logits(features, boxes, sizes), boxes)
         plain = super().results(places, features, sizes, boxes, scores, labels)
         return [
             Instances(r.boxes, r.labels, r.scores, keypoints=place.keypoints_back(k), keypoint_scores=s)

@@ -97,7 +97,7 @@ class MaskRCNN(FasterRCNN):
     def mask_logits(self, features, boxes: list[Tensor], sizes) -> Tensor:
         """A list of N 4 boxes, one an image -> sum(N) C+1 28 28."""
         heads = self.roi_heads
-        return heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, sizes)))
+        return heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, boxes, sizes))).float()
 
     def target(self, target: Boxes) -> dict[str, Tensor]:
         keep = ~target.crowd if target.crowd is not None else slice(None)
@@ -119,7 +119,7 @@ class MaskRCNN(FasterRCNN):
         return {"mask": mask_loss(logits, torch.cat(drawn), classes, kind=self.mask_loss)}
 
     def results(self, places: list[Place], features, sizes, boxes, scores, labels) -> list[Boxes]:
-        logits = self.mask_logits(features, boxes, sizes).float()
+        logits = self.mask_logits(features, boxes, sizes)
         classes = torch.cat(labels)
         probabilities = (logits.softmax(1) if self.mask_loss == "softmax" else logits.sigmoid())[torch.arange(len(classes)), classes]
         found = []

@@ -1,0 +1,55 @@
+"""The run's diary: one JSON line a tick and one an epoch, flushed; and what a caller may listen to."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Log:
+    """log.jsonl. Values that are not finite are written as null, because JSON has no other word for them."""
+
+    def __init__(self, path: Path, *, keep: int = 0) -> None:
+        """keep: bytes of an earlier part that stay; what a killed run wrote after its last save goes."""
+        self.path = path
+        self._file = path.open("ab")
+        self._file.truncate(min(keep, os.fstat(self._file.fileno()).st_size))
+
+    def write(self, **values: Any) -> None:
+        self._file.write(json.dumps({key: tidy(value) for key, value in values.items()}).encode() + b"\n")
+        self._file.flush()
+
+    def tell(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def tidy(value: Any) -> Any:
+    """A number as it goes into JSON: at most 7 significant digits, as float32 has."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
+
+
+class Reporter:
+    """What the loop tells whoever started it. This one is silent; a command line draws a bar."""
+
+    def start(self, *, epochs: int, turns: int, done: int) -> None:
+        """A run of `turns` optimiser turns in all, of which `done` lie behind."""
+
+    def turn(self, *, epoch: int, turn: int, losses: dict[str, float], lr: float, images: int) -> None:
+        """One optimiser turn is done; `turn` counts from 1."""
+
+    def epoch(self, *, epoch: int, values: dict[str, Any], best: bool) -> None:
+        """An epoch is done and saved; `values` is its line in the log."""
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+
+    def stop(self) -> None:
+        """No more will be told."""

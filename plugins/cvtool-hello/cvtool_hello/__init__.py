@@ -1,0 +1,1 @@
+"""The smallest complete cvtool plugin: a model, a verb and a format."""
