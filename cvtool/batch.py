@@ -181,7 +181,8 @@ class Prepare:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Prepare:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 def tensor_of(image: Any) -> Tensor:

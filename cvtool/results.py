@@ -43,7 +43,7 @@ class Labels(Result):
     labels: Array  # K int64
     scores: Array = None  # K float32; None in a target
 
-    per_object = ("labels", "scores")
+    per_object: ClassVar[tuple[str, ...]] = ("labels", "scores")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Boxes(Result):
     scores: Array = None  # N float32; None in a target
     crowd: Array = None  # N bool, targets only: a region of many objects, ignored by losses and metrics
 
-    per_object = ("boxes", "labels", "scores", "crowd")
+    per_object: ClassVar[tuple[str, ...]] = ("boxes", "labels", "scores", "crowd")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -69,7 +69,7 @@ class Instances(Boxes):
     keypoints: Array = None  # N K 3 float32: x, y, visibility (targets: 0 not labelled, 1 hidden, 2 visible)
     keypoint_scores: Array = None  # N K float32
 
-    per_object = (*Boxes.per_object, "masks", "keypoints", "keypoint_scores")
+    per_object: ClassVar[tuple[str, ...]] = (*Boxes.per_object, "masks", "keypoints", "keypoint_scores")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared", deadline=None)  # a busy machine is no failure
+settings.load_profile("shared")
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = {"CVTOOL_TEST_DATA"}

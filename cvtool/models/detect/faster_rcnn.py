@@ -36,7 +36,7 @@ VARIANTS = {
     "resnet50-v2": {"backbone": "resnet50-v2"},
     "mobilenet": {"backbone": "mobilenet"},
     "mobilenet-320": {"backbone": "mobilenet", "image_size": 320, "max_size": 640, "proposals": 150, "min_score": 0.05},
-    "small": {"backbone": "narrow", "widths": (32, 64, 128, 256), "image_size": 416},
+    "small": {"backbone": "narrow", "widths": (32, 64, 128, 256), "image_size": 416, "min_score": 0.01},
     "tiny": {"backbone": "narrow", "widths": (8, 16, 16, 24), "channels": 16, "image_size": 64, "base_anchor": 8},
 }
 WEIGHTS = {

@@ -122,7 +122,7 @@ class MaskRCNN(FasterRCNN):
         logits = self.mask_logits(features, boxes, sizes)
         classes = torch.cat(labels)
         probabilities = (logits.softmax(1) if self.mask_loss == "softmax" else logits.sigmoid())[torch.arange(len(classes)), classes]
-        found = []
+        found: list[Boxes] = []
         per_image = probabilities.split([len(b) for b in boxes])
         for place, mask, plain in zip(places, per_image, super().results(places, features, sizes, boxes, scores, labels), strict=True):
             found.append(Instances(plain.boxes, plain.labels, plain.scores, masks=paste(mask, plain.boxes, place)))

@@ -65,9 +65,9 @@ def test_the_predicted_box_places_the_mask():
     rows, cols = drawn.nonzero().T
     assert drawn.shape == (100, 80)
     assert drawn[22:38, 12:48].all()
-    assert (19 <= rows).all()
+    assert (rows >= 19).all()
     assert (rows <= 41).all()
-    assert (9 <= cols).all()
+    assert (cols >= 9).all()
     assert (cols <= 51).all()
 
 
