@@ -115,6 +115,11 @@ def read_info(path: Path | str) -> Info:
     return replace(info, path=path, sha256=sha256(path))
 
 
+def is_own(path: Path) -> bool:
+    """Whether a file is a checkpoint that says what it is. Raises ModelError for a damaged one."""
+    return path.suffix == ".safetensors" and KEY in read_header(path)[0]
+
+
 def checkpoint_of(path: Path) -> Path:
     """The file itself; a run folder's best checkpoint, else its last."""
     if not path.is_dir():
@@ -169,7 +174,10 @@ def save(model: Any, path: Path | str, info: Info, *, half: bool = False) -> Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        draft.touch()
+        mode = draft.stat().st_mode & 0o777  # as the umask has it; `save_file` makes a file of its own, for the user alone
         save_file(tensors, draft, metadata={"format": "pt", KEY: json.dumps(info.to_dict(), ensure_ascii=False, allow_nan=False)})
+        draft.chmod(mode)
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
         draft.replace(path)

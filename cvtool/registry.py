@@ -269,7 +269,7 @@ def parse(text: str) -> Reference:
     if not text:
         raise ModelError("the model's name is empty", hint="`cvtool models list` shows all of them")
     head, at, weights = text.partition("@")
-    if not at and is_path(text):
+    if is_path(text if not at else head):  # a name has no slash, so `./name@data.safetensors` is a path
         return Reference(name=text, path=Path(text).expanduser())
     if re.match(r"^[A-Za-z][\w-]*:", head) and not is_path(head.partition(":")[0]):
         world, _, name = head.partition(":")

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from cvtool import download, registry
 from cvtool.categories import NAMED, Categories, numbered
-from cvtool.checkpoint import KEY, Info, checkpoint_of, missing, read_foreign, read_header, read_info, read_tensors, save, versions, with_versions
+from cvtool.checkpoint import (
+    Info,
+    checkpoint_of,
+    is_own,
+    missing,
+    read_foreign,
+    read_info,
+    read_tensors,
+    save,
+    versions,
+    with_versions,
+)
 from cvtool.download import sha256
 from cvtool.errors import ModelError, UsageError, did_you_mean
 from cvtool.registry import Entry, Reference
@@ -26,8 +37,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "Info", "build", "checkpoint_of", "default_categories", "facts_of", "fill", "load", "locate", "named_categories", "read_foreign", "read_info",
-    "renamed", "save", "sha256", "shipped_path", "versions",
+    "Info", "build", "checkpoint_of", "default_categories", "facts_of", "fill", "is_own", "load", "locate", "named_categories", "read_foreign",
+    "read_info", "read_tensors", "renamed", "save", "sha256", "shipped_path", "versions",
 ]  # fmt: skip
 
 
@@ -170,7 +181,7 @@ def _from_entry(reference: Reference, classes: int | None, offline: bool, progre
     entry, facts = reference.entry, facts_of(reference)
     assert entry is not None
     path = locate(reference, offline=offline, progress=progress)
-    if path is not None and path.suffix == ".safetensors" and KEY in (read_header(path)[0]):  # one of ours: it knows all itself
+    if path is not None and is_own(path):  # one of ours: it knows all itself
         info = read_info(path)
         info = replace(info, licence=info.licence or facts.get("licence"), metrics=info.metrics or facts.get("metrics", {}))
         inner = registry.parse(info.reference.partition("@")[0])
@@ -197,7 +208,7 @@ def _from_entry(reference: Reference, classes: int | None, offline: bool, progre
         have = ", ".join(f"{entry.name}.{key}" for key in registry.weights_of(entry))
         hint = f"{f'trained: {have}; or ' if have else ''}train it, or take {reference}@none, untrained"
         raise ModelError(f"{reference} has no trained weights", hint=hint)
-    return model, replace(info, prepare=_prepare_of(model))
+    return model, replace(info, categories=model.categories, prepare=_prepare_of(model))
 
 
 def _filled(reference: Reference, info: Info, path: Path, classes: int | None, state: dict[str, Tensor] | None) -> tuple[Any, Info]:

@@ -109,6 +109,16 @@ def test_file_without_tensors(tmp_path: Path) -> None:
         weights.read_foreign(tmp_path / "x.pth")
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_decides_who_may_read_a_checkpoint(tmp_path: Path, mask: int, mode: int) -> None:
+    old = os.umask(mask)
+    try:
+        path = weights.save(torch.nn.Linear(2, 2), tmp_path / "x.safetensors", weights.Info(reference="faster-rcnn.tiny"))
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == mode
+
+
 def test_info_survives_json() -> None:
     info = weights.Info(reference="blob", prepare=Prepare(size=3), metrics={"a": float("inf")}, data=("x", Path("y")))
     written = json.loads(json.dumps(info.to_dict(), allow_nan=False))

@@ -29,7 +29,14 @@ From = Annotated[
 Listing = Annotated[bool, typer.Option("--list", help="List what there is.")]
 To = Annotated[
     str | None,
-    typer.Option("--to", metavar="NAME", autocompletion=_options._complete_formats, help="coco, jsonl, csv, voc, yolo, yolo-seg, masks, folder ..."),
+    typer.Option(
+        "--to",
+        "-f",
+        "--format",
+        metavar="NAME",
+        autocompletion=_options._complete_formats,
+        help="coco, jsonl, csv, voc, yolo, yolo-seg, masks, folder ...",
+    ),
 ]
 BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco", ".csv": "csv"}
 

@@ -145,7 +145,7 @@ def verify(references: AnyReferences = None, as_json: Annotated[bool, typer.Opti
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .th, .bin or .safetensors file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .th, .bin or .safetensors file, or a run folder.")],
     name: Annotated[str, typer.Option("--as", metavar="REF", help="The model it belongs to.", autocompletion=models.names)],
     output: opt.Output = None,
     categories: Annotated[
@@ -158,9 +158,11 @@ def import_(
 ) -> None:
     """Make a checkpoint of somebody else's weights.
 
-    It says which model it is and what it finds. Every tensor must fit; what is renamed or left out is told on stderr. For example:
+    It says which model it is and what it finds. Every tensor must fit; what is renamed or left out is told on stderr. A checkpoint of
+    cvtool's own, or a run, keeps what it says of itself: so a run becomes a small file to hand out. For example:
 
         cvtool models import old.pth --as faster-rcnn --categories names.txt -o detector.safetensors
+        cvtool models import runs/0001 --as faster-rcnn.small --licence MIT --half -o release.safetensors
     """
     if output is None:
         raise UsageError("-o is missing: where should the checkpoint go?", hint="-o NAME.safetensors")

@@ -1,7 +1,9 @@
 """Train a model on a data set; stop and resume it at any moment."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +44,10 @@ RECIPE_OPTIONS = (
 )  # fmt: skip
 
 
+app = typer.Typer()
+
+
+@app.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def main(
     context: typer.Context,
     model: Model = None,
@@ -85,8 +91,11 @@ def main(
         run=$(cvtool train -m faster-rcnn.small --data train.json --data-val val.json --epochs 40 --set warmup=0.1)
         cvtool train --resume runs/0001
         cvtool train -m faster-rcnn.small --data bccd/ --lr 5e-4 --dry-run > recipe.toml
+
+    What a model's construction takes (`cvtool models show NAME`: variants) is an option too: --mask-loss softmax is --set mask_loss=softmax.
     """
-    layers = _layers(context, context.params, set)
+    own = _own_options(context, model, resume)
+    layers = _layers(context, context.params, set, own)
     console = Console("train", quiet=quiet, verbose=verbose)
     if resume is not None:
         _only_resumable(context)
@@ -106,8 +115,9 @@ def main(
         assert model is not None
         words = ["cvtool", *sys.argv[1:]]
         planned = task.plan(
-            model, data, data_val=data_val, data_format=data_format, images=images, split=split, split_val=split_val, layers=layers, command=words
-        )
+            model, data, data_val=data_val, data_format=data_format, images=images, split=split, split_val=split_val, layers=layers,
+            asked=layers[-1], command=words,
+        )  # fmt: skip
         if dry_run:
             print(planned.to_toml(), end="")
             return
@@ -115,7 +125,51 @@ def main(
     print(folder)
 
 
-def _layers(context: typer.Context, values: dict[str, Any], sets: list[str] | None) -> list[dict[str, Any]]:
+def _own_options(context: typer.Context, model: str | None, resume: Path | None) -> dict[str, Any]:
+    """Options that only this model has: arguments of its construction. Raises UsageError for one that nobody knows."""
+    from cvtool import registry
+    from cvtool.errors import CvtoolError, did_you_mean
+
+    found: dict[str, Any] = {}
+    words = list(context.args)
+    takes: Iterable[str] | None = None
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-") or word == "-":
+            raise UsageError(f"unexpected argument '{word}'", hint="train takes options only; --data names the data set")
+        option, equals, value = word.partition("=")
+        if takes is None:
+            takes = ()
+            if model is not None and resume is None and option.startswith("--"):
+                with contextlib.suppress(CvtoolError):  # a wrong model is an error of its own
+                    takes = _takes(registry.parse(model))
+        key = option.removeprefix("--").replace("-", "_")
+        if not option.startswith("--") or key not in takes:
+            known = [o for p in context.command.params for o in p.opts if o.startswith("--")] + [f"--{name.replace('_', '-')}" for name in takes]
+            hint = "the run's own recipe.toml says all the rest" if resume is not None else "`cvtool train --help` shows how it is used"
+            raise UsageError(f"no such option {option}", hint=did_you_mean(option, known) or hint)
+        if not equals:
+            if not words:
+                raise UsageError(f"{option} needs a value", hint=f"{option} VALUE is --set {key}=VALUE")
+            value = words.pop(0)
+        if key in found:
+            raise UsageError(f"{option} is given twice")
+        found |= _options.settings([f"{key}={value}"])
+    return found
+
+
+def _takes(reference: Any) -> Iterable[str]:
+    """The arguments of a model's construction that are no settings of a recipe."""
+    from cvtool import registry
+    from cvtool.checkpoint import read_info
+    from cvtool.train import arguments
+
+    if reference.path is not None:
+        reference = registry.parse(read_info(reference.path).reference.partition("@")[0])
+    return arguments.known(reference.entry, reference.variant)
+
+
+def _layers(context: typer.Context, values: dict[str, Any], sets: list[str] | None, own: dict[str, Any]) -> list[dict[str, Any]]:
     """Settings of the recipe: from the config file, from the environment, from the command line. An option and its --set together are refused."""
     config, environment, typed = _config.rest(context), dict[str, Any](), dict[str, Any]()
     config.pop("made", None)  # what a run's own recipe.toml says about its making
@@ -124,6 +178,7 @@ def _layers(context: typer.Context, values: dict[str, Any], sets: list[str] | No
         source = context.get_parameter_source(name)
         if source is not None and source.name in where and values[name] is not None:
             where[source.name][name] = values[name]
+    typed |= own
     given = _options.settings(sets)
     source = context.get_parameter_source("set")
     target = where.get(source.name if source is not None else "COMMANDLINE", typed)
@@ -148,6 +203,7 @@ def _only_resumable(context: typer.Context) -> None:
 def _reporter(console: Console) -> Any:
     """What the loop tells, on stderr: a bar on a terminal, a line an epoch elsewhere, nothing with -q."""
     from cvtool.train.log import Reporter
+    from cvtool.train.validate import FIGURES
 
     class Lines(Reporter):
         """One line an epoch."""
@@ -169,9 +225,9 @@ def _reporter(console: Console) -> Any:
         def epoch(self, *, epoch: int, values: dict[str, Any], best: bool) -> None:
             parts = [f"loss {values['loss']:.4f}"]
             parts += [f"val_loss {values['val_loss']:.4f}"] if "val_loss" in values else []
-            parts += [f"{name} {values[name]:.4f}" for name in ("AP", "AP50") if name in values]
+            parts += [f"{name.removeprefix('val_')} {values[name]:.4f}" for name in FIGURES if name in values]
             if console.verbose:
-                shown = {"loss", "val_loss", "AP", "AP50", "seconds"}
+                shown = {"loss", "val_loss", "seconds", *FIGURES}
                 parts += [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float) and name not in shown]
             left = (time.monotonic() - self.begun) / max(1, self.last - self.done) * (self.turns - self.last)
             text = f"epoch {epoch}/{self.epochs}  {'  '.join(parts)}  {values['seconds']:.0f} s, {_span(left)} left{'  (best)' if best else ''}"

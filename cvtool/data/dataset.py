@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,13 +28,24 @@ class Dataset:
 
     categories: the label table; a record's `category_id` is looked up among its ids, so ids keep their meaning however they are numbered.
     needs: what the model's losses read of the truth: any of "boxes", "masks", "keypoints", or "semantic" or "labels" alone.
+    merged: all categories count as the one of `categories`, so that every label is 0. keypoints: how many an object has, for "keypoints".
     cache_bytes: decoded pictures are kept up to this many bytes, first come first kept.
     """
 
-    def __init__(self, records: Iterable[Record], categories: Categories, *, needs: Sequence[str] = ("boxes",), cache_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        records: Iterable[Record],
+        categories: Categories,
+        *,
+        needs: Sequence[str] = ("boxes",),
+        merged: bool = False,
+        keypoints: int = 0,
+        cache_bytes: int = 0,
+    ) -> None:
         self.records = list(records)
         self.categories = categories
         self.needs = tuple(needs)
+        self.merged, self.keypoints = merged, keypoints or max((len(c.get("keypoints") or ()) for c in categories if c), default=0)
         if unknown := set(needs) - set(NEEDS):
             raise ValueError(f"a model cannot need {sorted(unknown)}; it needs some of {NEEDS}")
         self.index = {c["id"]: label for label, c in enumerate(categories) if c is not None}
@@ -69,6 +80,8 @@ class Dataset:
 
     def label(self, annotation: dict[str, Any], record: Record) -> int:
         """0..K-1. By name where there is one, for another data set may number the same names differently; else by id. Raises InputError."""
+        if self.merged:
+            return 0
         name, number = annotation.get("category"), annotation.get("category_id")
         label = self.index.get(number)
         if name is not None and (label is None or self.categories[label]["name"] != name):
@@ -105,8 +118,24 @@ class Dataset:
         if "masks" in self.needs:
             values["masks"] = _masks(kept, height, width, record)
         if "keypoints" in self.needs:
-            values["keypoints"] = _keypoints(kept, self.categories)
+            values["keypoints"] = _keypoints(kept, self.keypoints, record)
         return Instances(**values)
+
+    def check(self) -> None:
+        """Whether there is anything to learn from, and every object is of a known category. Raises InputError; opens no picture."""
+        counts = {kind: sum(bool(has(record)) for record in self.records) for kind, (has, _) in TRUTHS.items()}
+        wanted = [kind for kind in TRUTHS if kind in self.needs or (kind == "boxes" and not {"semantic", "labels"} & set(self.needs))]
+        for kind in wanted:
+            if not counts[kind]:
+                have = ", ".join(words for other, (_, words) in TRUTHS.items() if counts[other]) or "nothing of the kind"
+                raise InputError(
+                    f"this model learns from {TRUTHS[kind][1]}, and the training data have {have}", hint="`cvtool models list` shows others"
+                )
+        for record in self.records:
+            for a in _objects(record) if "boxes" in wanted else record.get("labels") or () if "labels" in wanted else ():
+                self.label(a, record)
+                if "masks" in wanted and not a.get("segmentation"):
+                    raise InputError("this model learns from masks, and an object has none", where=record.get("file_name"))
 
     def _semantic(self, record: Record, height: int, width: int) -> torch.Tensor:
         """H W int64; from a label picture, else from the annotations' masks, later ones on top. What has no label is IGNORE."""
@@ -130,6 +159,21 @@ class Dataset:
         for a, mask in zip(annotations, _masks(annotations, height, width, record), strict=True):
             out[mask] = self.label(a, record)
         return out
+
+
+def _objects(record: Record) -> list[dict[str, Any]]:
+    """Those that training looks at."""
+    return [a for a in record.get("annotations") or () if "bbox" in a and not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
+
+
+TRUTHS: dict[str, tuple[Callable[[Record], Any], str]] = {  # kind -> whether a record has it, and what to call it
+    "boxes": (_objects, "boxes"),
+    "masks": (lambda r: any(a.get("segmentation") for a in _objects(r)), "masks"),
+    "keypoints": (lambda r: any(any(a.get("keypoints") or ()) for a in _objects(r)), "keypoints"),
+    "semantic": (lambda r: r.get("segmentation_map") or any(a.get("segmentation") and not a.get("iscrowd") for a in r.get("annotations") or ()),
+                 "a class for each pixel"),
+    "labels": (lambda r: r.get("labels"), "a class for each picture"),
+}  # fmt: skip
 
 
 def decoded_bytes(records: Sequence[Record], *, looks: int = 16) -> int:
@@ -166,11 +210,12 @@ def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
     return coco.decode(rle).astype(bool)
 
 
-def _keypoints(annotations: Sequence[dict[str, Any]], categories: Categories) -> torch.Tensor:
+def _keypoints(annotations: Sequence[dict[str, Any]], count: int, record: Record) -> torch.Tensor:
     """N K 3: x, y, visibility; zeros where an object has none."""
-    count = max([len(c.get("keypoints") or ()) for c in categories if c] + [len(a.get("keypoints") or ()) // 3 for a in annotations], default=0)
     out = torch.zeros(len(annotations), count, 3)
     for i, a in enumerate(annotations):
         if points := a.get("keypoints"):
-            out[i, : len(points) // 3] = torch.tensor(points, dtype=torch.float32).reshape(-1, 3)
+            if len(points) != 3 * count:
+                raise InputError(f"an object has {len(points)} keypoint numbers, not 3 x {count}", where=record.get("file_name"))
+            out[i] = torch.tensor(points, dtype=torch.float32).reshape(-1, 3)
     return out

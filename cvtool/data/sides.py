@@ -13,6 +13,7 @@ Reading is lenient where `cvtool.tasks.evaluate` can repair or explain, so that 
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import json
 import os
@@ -113,7 +114,8 @@ def _load(source: Any, *, split: str | None = None, data_format: str | None = No
     known = module.splits(path)
     if split is not None and split not in known:
         raise UsageError(f"{path} has no split '{split}'", hint=f"its splits: {', '.join(known)}" if known else "it has no splits")
-    return "records", module.read(path, split=split), str(path)
+    as_written = {"resolve": False} if "resolve" in inspect.signature(module.read).parameters else {}  # no picture is opened, wherever it is
+    return "records", module.read(path, split=split, **as_written), str(path)
 
 
 def _splits(path: Path, data_format: str | None) -> list[str]:

@@ -59,6 +59,16 @@ def _parts(where: Mapping[str, str]) -> tuple[list[Record], list[Record], Catego
     return train, list(module.read(path, images=images, split=named)), categories
 
 
+def keypoints(categories: Categories, records: Sequence[Record]) -> int:
+    """How many keypoints an object has: as its category says, else as the first object; 0 for none. Raises InputError where categories differ."""
+    counts = {len(c["keypoints"]): c["name"] for c in categories if c and c.get("keypoints")}
+    if len(counts) > 1:
+        said = ", ".join(f"{name} {count}" for count, name in counts.items())
+        raise InputError(f"the categories have different numbers of keypoints: {said}", hint="train on one of them")
+    own = (len(a["keypoints"]) // 3 for record in records for a in record.get("annotations") or () if a.get("keypoints"))
+    return next(iter(counts), None) or next(own, 0)
+
+
 def choose(wanted: str | None, have: Sequence[str], usual: Sequence[str], path: Path, option: str) -> str | None:
     """The part to read; None where the data set has no parts."""
     if wanted is not None:

@@ -72,8 +72,9 @@ def metrics(lines: Sequence[Mapping[str, Any]]) -> Series:
     found: Series = {}
     for line in done:
         for name, value in line.items():
-            if name not in others and not name.startswith("val_") and isinstance(value, (int, float)) and 0 <= value <= 1:
-                found.setdefault(name, []).append((line["epoch"], value))
+            plain = name.removeprefix("val_")  # losses have it too
+            if plain not in others and isinstance(value, (int, float)) and 0 <= value <= 1:
+                found.setdefault(plain, []).append((line["epoch"], value))
     return dict(list(found.items())[:6])
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cvtool.categories import Categories
+    from cvtool.checkpoint import Info
     from cvtool.download import Progress
 
 Say = Callable[[str], None]  # takes a line for a person
@@ -212,11 +213,12 @@ def imported(
     command: str | None = None,
     say: Say = lambda line: None,
 ) -> Path:
-    """Turn somebody else's weights into a checkpoint of ours that says what it is.
+    """Turn somebody else's weights into a checkpoint of ours that says what it is; or give one of ours another name, licence or precision.
 
-    name: the model they belong to, as NAME[.VARIANT] or SOURCE:NAME. categories: "coco", "voc" ..., a text file with a name a line, or a JSON
-    file with COCO categories; without it, the model's published ones. Raises ModelError (exit code 4) where any tensor is missing, unknown or
-    misshapen.
+    file: what torch or safetensors wrote, a checkpoint of ours, or a run folder. name: the model they belong to, as NAME[.VARIANT] or
+    SOURCE:NAME. categories: "coco", "voc" ..., a text file with a name a line, or a JSON file with COCO categories; without it, the checkpoint's
+    own, else the model's published ones. A checkpoint of ours keeps all else that it says of itself. Raises ModelError (exit code 4) where any
+    tensor is missing, unknown or misshapen.
     """
     from cvtool import weights
 
@@ -225,22 +227,37 @@ def imported(
         raise UsageError(f"--as takes a model's name, not a file: {name}", hint="for example --as faster-rcnn.resnet50")
     bare = replace(reference, weights=None)
     plain = str(bare)
-    meant = read_categories(categories) if categories else _published(reference)
-    model = weights.build(bare, categories=meant)
+    file = weights.checkpoint_of(file)
+    own = weights.is_own(file)
+    said = weights.read_info(file) if own else weights.Info(command=command, data={"imported": file.name, "sha256": weights.sha256(file)})
+    arguments = _arguments_as(bare, said, file) if own else {}
+    meant = read_categories(categories) if categories else said.categories or _published(reference)
+    model = weights.build(bare, categories=meant, **arguments)
     if not hasattr(model, "state_dict"):
         raise UsageError(f"{plain} has no tensors to import", hint=f"use the file as it is: -m {reference.name}@{file}")
-    state = weights.read_foreign(file)
-    tensors = weights.renamed(reference, state)
+    state = weights.read_tensors(file) if own else weights.read_foreign(file)
+    tensors = state if own else weights.renamed(reference, state)
     weights.fill(model, tensors, file, plain, strict=True)
     moved, dropped = _differences(state, tensors, model.state_dict())
     for before, after in moved[:3]:
         say(f"renamed {before} -> {after}")
     left = f": {', '.join(dropped[:3])}" if dropped else ""
     say(f"{len(tensors)} tensors, {len(moved)} renamed, {len(dropped)} left out{left}; {len(meant)} classes")
-    found = weights.Info(
-        reference=plain, categories=meant, licence=licence, command=command, data={"imported": file.name, "sha256": weights.sha256(file)}
-    )
+    found = replace(said, reference=plain, arguments=arguments, categories=meant, licence=licence or said.licence)
     return weights.save(model, output, found, half=half)
+
+
+def _arguments_as(wanted: Reference, said: Info, file: Path) -> dict[str, Any]:
+    """What a checkpoint of ours was built with, as changes to the variant it is to be called after. Raises ModelError if it is another model's."""
+    own = registry.parse(said.reference.partition("@")[0])
+    if (own.source, own.name) != (wanted.source, wanted.name):
+        raise ModelError(f"the checkpoint belongs to {replace(own, weights=None)}, not to {wanted}", where=file, hint=f"--as {own.name}")
+    if own.variant == wanted.variant or own.entry is None:
+        return said.arguments
+    variants = own.entry.variants
+    whole = {**variants.get(own.variant or "", {}), **said.arguments}
+    base = variants.get(wanted.variant or "", {})
+    return {key: value for key, value in whole.items() if key not in base or base[key] != value}
 
 
 def _differences(file: Mapping[str, Tensor], named: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> tuple[list[tuple[str, str]], list[str]]:

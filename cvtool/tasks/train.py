@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ from cvtool import registry, weights
 from cvtool.data import augment, source
 from cvtool.data.dataset import Dataset, decoded_bytes
 from cvtool.data.loader import Loader
-from cvtool.errors import CvtoolError, ModelError, UsageError
+from cvtool.errors import CvtoolError, InputError, ModelError, UsageError, did_you_mean
 from cvtool.records import Record
 from cvtool.runtime.device import check_precision, deterministic, pick_device, seed_everything
-from cvtool.train import optim, schedule, steps
+from cvtool.train import arguments, optim, schedule, steps
 from cvtool.train import recipe as recipes
 from cvtool.train.log import Log, Reporter
 from cvtool.train.loop import Loop
 from cvtool.train.recipe import Plan
 from cvtool.train.run import LOG, STATE, Run
-from cvtool.train.validate import Validation
+from cvtool.train.validate import FIGURES, Validation
 
 AUTO_CACHE = 1 << 30  # bytes
 
@@ -39,15 +39,20 @@ def plan(
     split: str | None = None,
     split_val: str | None = None,
     layers: Sequence[Mapping[str, Any]] = (),
+    asked: Collection[str] = (),
     command: Sequence[str] = (),
 ) -> Plan:
-    """Resolve a run without touching data or network. `layers`: settings over the model's recipe, later ones win.
+    """Resolve a run without touching data or network. `layers`: settings over the model's recipe, later ones win; what no
+    recipe has but the model's `build` takes goes into its construction. `asked`: settings that are refused where they have no effect.
 
     A model given as a checkpoint, a run folder or NAME@WEIGHTS starts from those weights (`init`). Raises UsageError, ModelError.
     """
     reference, init = registry.parse(model), ""
+    changes: dict[str, Any] = {}
     if reference.path is not None:
-        init, reference = str(reference.path), registry.parse(weights.read_info(reference.path).reference.partition("@")[0])
+        info = weights.read_info(reference.path)
+        init, reference = str(reference.path), registry.parse(info.reference.partition("@")[0])
+        changes = {key: value for key, value in info.arguments.items() if key != "keypoints"}  # those are the data's affair
     elif "@" in model and reference.weights != "none":
         init = str(reference)
     entry = reference.entry
@@ -56,7 +61,13 @@ def plan(
         recipes.resolve(own)
     except UsageError as error:
         raise ModelError(f"the recipe of {reference.name} is wrong: {error.what}", where=entry and entry.path) from error
-    recipe = recipes.resolve(own, {"init": init}, *layers)
+    takes = arguments.known(entry, reference.variant)
+    for layer in layers:
+        changes |= {key: value for key, value in layer.items() if key not in recipes.DEFAULTS}
+    changes = built_with(changes, takes, reference.name)
+    recipe = recipes.resolve(own, {"init": init}, *({k: v for k, v in layer.items() if k in recipes.DEFAULTS} for layer in layers))
+    if recipe["img_size"] and "image_size" in changes and any("image_size" in layer for layer in layers):
+        raise UsageError("img_size and image_size are given both", hint="they say how large a picture enters; leave image_size out")
     if init and recipe["init"] != init:
         raise UsageError(f"-m {model} and init={recipe['init']} both say where to start", hint="leave one out")
     if any("momentum" in layer for layer in layers) and recipe["optimizer"] not in optim.MOMENTUM:
@@ -64,7 +75,19 @@ def plan(
     check_names(recipe)
     where = {"data": data, "data_val": data_val, "data_format": data_format, "images": images, "split": split, "split_val": split_val}
     given = {key: str(value) for key, value in where.items() if value is not None}
-    return Plan(str(replace(reference, weights=None)), given, recipe, {"command": shlex.join(command)} if command else {})
+    made = {"command": shlex.join(command)} if command else {}
+    return Plan(str(replace(reference, weights=None)), given, recipe, made, changes, frozenset(asked))
+
+
+def built_with(changes: Mapping[str, Any], takes: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Arguments of a model's construction, checked against those it takes (keyword -> default). Raises UsageError."""
+    for key in changes:
+        if key not in takes:
+            everything = [*recipes.DEFAULTS, *takes]
+            own = f"; {name} takes {', '.join(takes)}" if takes else ""
+            hint = did_you_mean(key, everything) or "settings: " + ", ".join(recipes.DEFAULTS) + own
+            raise UsageError(f"unknown setting '{key}'", hint=hint)
+    return {key: arguments.checked(key, value, takes[key]) for key, value in changes.items()}
 
 
 def check_names(recipe: Mapping[str, Any]) -> None:
@@ -121,8 +144,10 @@ def resume(
         if key not in recipes.RESUMABLE:
             hint = "a resumed run may change " + ", ".join(recipes.RESUMABLE) + ", device and workers; start a new run for anything else"
             raise UsageError(f"--resume cannot change {key}", hint=hint)
+    reference = registry.parse(planned.model)
+    planned.arguments = built_with(planned.arguments, arguments.known(reference.entry, reference.variant), reference.name)
     if settings:
-        planned.recipe = recipes.resolve(planned.recipe, settings)
+        planned.recipe, planned.asked = recipes.resolve(planned.recipe, settings), frozenset(settings)
     state = run.state()
     job = Job(planned, device=device, workers=workers, reporter=reporter)
     job.build(offline=offline, init=state is None)
@@ -145,21 +170,48 @@ class Job:
         self.device = pick_device(device)
         check_precision(self.device, self.recipe["precision"])
         self.train_records, self.val_records, self.categories = source.read(planned.located())
+        if not self.val_records and "val_every" in planned.asked:
+            raise UsageError("--val-every has no effect: there is nothing to validate on", hint="--data-val or --split-val names what to validate on")
         deterministic(self.recipe["deterministic"])
         seed_everything(self.recipe["seed"])
 
     def build(self, *, offline: bool, init: bool = True) -> None:
         """The model with fresh weights or those of `init`, and its step."""
         recipe = self.recipe
-        model = weights.build(self.plan.model, categories=self.categories)
+        model = self.constructed()
         if not hasattr(model, "losses"):
             raise ModelError(f"{self.plan.model} cannot be trained by gradient: it has no losses")
+        self.merged = getattr(model, "merges_categories", None) is not None
+        if self.merged:
+            self.categories = [dict(category) for category in model.categories]
         if recipe["img_size"]:
             model.prepare = model.prepare.sized(recipe["img_size"])
         if recipe["init"] and init:
             self.reporter.note(start_from(model, self.plan.find(recipe["init"]), offline=offline))
         self.model = model.to(self.device, memory_format=torch.channels_last if recipe["channels_last"] else torch.preserve_format)
         self.step = steps.get(recipe["step"]).make(self.model, recipe)
+        self.loader, self.val_loader = self.loaders()
+
+    def constructed(self) -> Any:
+        """The model for the data's categories and, where it has any, its keypoints. Raises UsageError for arguments that it refuses."""
+        reference = registry.parse(self.plan.model)
+        takes = arguments.known(reference.entry, reference.variant)
+        self.points = source.keypoints(self.categories, self.train_records) if "keypoints" in takes else 0
+        if "keypoints" in takes:
+            if not self.points:
+                raise InputError(f"{reference.name} learns keypoints, and the data set has none", where=self.plan.data["data"])
+            if self.plan.arguments.setdefault("keypoints", self.points) != self.points:
+                typed = self.plan.arguments["keypoints"]
+                raise UsageError(f"keypoints={typed} contradicts the data set, whose objects have {self.points}", hint="leave it out")
+            if self.points == takes["keypoints"]:
+                del self.plan.arguments["keypoints"]
+        try:
+            return weights.build(reference, categories=self.categories, **self.plan.arguments)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            if not self.plan.arguments:
+                raise
+            told = ", ".join(f"{key}={value}" for key, value in self.plan.arguments.items())
+            raise UsageError(f"{reference} cannot be built with {told}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
 
     def loaders(self) -> tuple[Loader, Loader]:
         """For training and for validation; the cache's budget goes to training first."""
@@ -167,8 +219,10 @@ class Job:
         budget = cache_bytes(recipe["cache"], self.train_records + self.val_records)
         points = next((c["keypoints"] for c in self.categories if c.get("keypoints")), None)
         pipeline = augment.pipeline(recipe["augment"], swap=augment.swapped(points) if points else None)
-        trained = Dataset(self.train_records, self.categories, needs=needs_of(model), cache_bytes=budget)
-        validated = Dataset(self.val_records, self.categories, needs=needs_of(model), cache_bytes=max(0, budget - decoded_bytes(self.train_records)))
+        common: dict[str, Any] = {"needs": needs_of(model), "merged": self.merged, "keypoints": self.points}
+        trained = Dataset(self.train_records, self.categories, cache_bytes=budget, **common)
+        validated = Dataset(self.val_records, self.categories, cache_bytes=max(0, budget - decoded_bytes(self.train_records)), **common)
+        trained.check()
         norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
         more = {"batch_size": recipe["batch_size"], "seed": recipe["seed"], "workers": self.workers, "ahead": 2 if self.device.type == "cuda" else 0}
         held = "decoded pictures stay in memory" if budget else "pictures are decoded each time (--set cache=2GB keeps them in memory)"
@@ -184,7 +238,7 @@ class Job:
     def go(self, run: Run, state: dict[str, Any] | None) -> Path:
         """Train in `run`, from `state` on."""
         recipe = self.recipe
-        loader, val_loader = self.loaders()
+        loader, val_loader = self.loader, self.val_loader
         per_epoch = -(-len(loader) // recipe["accumulate"])
         turns = min(per_epoch * recipe["epochs"], recipe["steps"] or per_epoch * recipe["epochs"])
         warmup = schedule.warmup_turns(recipe["warmup"], turns=turns, per_epoch=per_epoch)
@@ -198,7 +252,7 @@ class Job:
         )  # fmt: skip
         if self.val_records:
             loop.validate = Validation(
-                val_loader, device=self.device, precision=recipe["precision"], boxes=finds_boxes(self.model), check=loop.check_signal
+                val_loader, device=self.device, precision=recipe["precision"], kind=kind_of(self.model), check=loop.check_signal
             )
         if state is not None:
             try:
@@ -219,18 +273,19 @@ class Job:
     def info(self) -> weights.Info:
         """What the run's checkpoints say of themselves, metrics aside."""
         counts = {"train_images": len(self.train_records), "val_images": len(self.val_records)}
-        if finds_boxes(self.model):
+        if kind_of(self.model) == "boxes":
             counts["train_objects"] = sum(len(record.get("annotations") or ()) for record in self.train_records)
         return weights.Info(
-            reference=self.plan.model, categories=self.categories, prepare=self.model.prepare, recipe=self.recipe, data=self.plan.data | counts,
-            seed=self.recipe["seed"], versions=weights.versions(), command=self.plan.made.get("command"),
+            reference=self.plan.model, arguments=self.plan.arguments, categories=self.categories, prepare=self.model.prepare,
+            recipe=self.recipe, data=self.plan.data | counts, seed=self.recipe["seed"], versions=weights.versions(),
+            command=self.plan.made.get("command"),
         )  # fmt: skip
 
 
 def shown(run: Run) -> dict[str, float]:
-    """The best checkpoint's figures for a person: AP and AP50, else the validation's loss."""
+    """The best checkpoint's figures for a person: what there is of `FIGURES`, else the validation's loss."""
     metrics = weights.read_info(run.folder).metrics
-    return {key: metrics[key] for key in ("AP", "AP50") if key in metrics} or {"val_loss": metrics["val_loss"]}
+    return {key: metrics[key] for key in FIGURES if key in metrics} or {"val_loss": metrics["val_loss"]}
 
 
 def start_from(model: nn.Module, reference: str, *, offline: bool) -> str:
@@ -254,9 +309,9 @@ def needs_of(model: Any) -> tuple[str, ...]:
     return kinds.get(getattr(getattr(model, "result", None), "__name__", ""), ("boxes",))
 
 
-def finds_boxes(model: Any) -> bool:
-    """Whether the truth is objects, rather than classes of pixels or of pictures."""
-    return not {"semantic", "labels"} & set(needs_of(model))
+def kind_of(model: Any) -> str:
+    """What its validation measures: "boxes", "semantic" (classes of pixels) or "labels" (of pictures)."""
+    return next((kind for kind in ("semantic", "labels") if kind in needs_of(model)), "boxes")
 
 
 def cache_bytes(text: str, records: Sequence[Record]) -> int:

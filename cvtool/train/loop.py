@@ -97,7 +97,7 @@ class Loop:
     val_every: int = 1
     save_every: int = 1
     log_every: int = 20
-    better: tuple[tuple[str, bool], ...] = (("AP", True), ("val_loss", False))
+    better: tuple[tuple[str, bool], ...] = (("AP", True), ("val_mIoU", True), ("val_accuracy", True), ("val_loss", False))
     reporter: Reporter = field(default_factory=Reporter)
     resume_hint: str | None = None
 

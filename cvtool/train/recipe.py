@@ -91,20 +91,23 @@ _OFF = {"steps": 0, "img_size": 0, "init": ""}  # what is not set is not written
 class Plan:
     """A run before it starts. As TOML it is a config file of `cvtool train`: one key an option or setting.
 
-    data: some of `DATA`, as typed. made: how it came about (command, folder it was typed in, versions); nothing depends on it but the
-    folder, under which relative paths are looked up when the run is resumed from somewhere else.
+    data: some of `DATA`, as typed. arguments: of the model's construction, where they differ from its variant's. made: how it came about
+    (command, folder it was typed in, versions); nothing depends on it but the folder, under which relative paths are looked up when the run
+    is resumed from somewhere else. asked: settings that must have an effect, because someone typed them for this run; not written.
     """
 
     model: str
     data: dict[str, str]
     recipe: dict[str, Any]
     made: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
 
     def to_toml(self) -> str:
         recipe = {key: value for key, value in self.recipe.items() if key not in _OFF or value != _OFF[key]}
         if recipe["optimizer"] not in MOMENTUM:  # it would be refused, as everything is that has no effect
             del recipe["momentum"]
-        return toml({"model": self.model} | self.data | recipe | ({"made": self.made} if self.made else {}))
+        return toml({"model": self.model} | self.data | recipe | self.arguments | ({"made": self.made} if self.made else {}))
 
     @classmethod
     def read(cls, path: Path) -> Plan:
@@ -113,7 +116,8 @@ class Plan:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
             model, made = values.pop("model"), values.pop("made", {})
             data = {key: values.pop(key) for key in DATA if key in values}
-            return cls(model, data, resolve(values), made)
+            arguments = {key: values.pop(key) for key in list(values) if key not in DEFAULTS}
+            return cls(model, data, resolve(values), made, arguments)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, UsageError) as error:
             raise InputError(f"this is not a run's recipe: {str(error).splitlines()[0]}", where=path) from error
 

@@ -302,6 +302,28 @@ def test_import_errors(run: Run, tmp_path: Path, words: tuple[str, ...], code: i
     assert not (tmp_path / "x.safetensors").exists()
 
 
+def test_import_of_a_run_keeps_what_it_says_of_itself(run: Run, trained: Path, tmp_path: Path) -> None:
+    before = weights.read_info(trained).to_dict()
+    done = run("import", trained, "--as", SMALL, "--licence", "MIT", "--half", "-o", "release.safetensors")
+    assert (done.returncode, done.stdout) == (0, "release.safetensors\n"), done.stderr
+    assert weights.read_info(tmp_path / "release.safetensors").to_dict() == before | {"licence": "MIT"}
+    ours, theirs = (weights.load(str(path))[0].state_dict() for path in (tmp_path / "release.safetensors", trained))
+    assert all(torch.allclose(ours[key], theirs[key], rtol=1e-3, atol=1e-4) for key in theirs)
+    assert (tmp_path / "release.safetensors").stat().st_size < 0.6 * (trained / "last.safetensors").stat().st_size
+
+
+def test_import_of_a_checkpoint_under_another_variant(run: Run, trained: Path, tmp_path: Path) -> None:
+    done = run("import", trained, "--as", "faster-rcnn.small", "-o", "x.safetensors")
+    assert done.returncode == 0, done.stderr
+    info = weights.read_info(tmp_path / "x.safetensors")
+    assert (info.reference, info.seed, bool(info.arguments)) == ("faster-rcnn.small", 4, True)
+    ours, theirs = (weights.load(str(path))[0].state_dict() for path in (tmp_path / "x.safetensors", trained))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    done = run("import", trained, "--as", "ssd.tiny", "-o", "y.safetensors")
+    assert done.returncode == 4
+    assert "belongs to faster-rcnn.tiny, not to ssd.tiny" in done.stderr
+
+
 def test_import_refuses_code(run: Run, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:

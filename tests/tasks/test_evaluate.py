@@ -364,6 +364,16 @@ def test_lines_from_a_file_and_from_stdin(run, tmp_path) -> None:
         evaluate("-", "-")
 
 
+def test_a_table_of_detections_in_pictures_that_are_elsewhere(run, tmp_path) -> None:
+    head = "file_name,category_id,category,x,y,width,height,score"
+    rows = [f"/elsewhere/val/{n:03}.jpg,{n},{NAMES[n]},{','.join(map(str, BOXES[n - 1]))},0.9" for n in (1, 2)]
+    (tmp_path / "gt.json").write_text(json.dumps(truth()))
+    (tmp_path / "dt.csv").write_text("\n".join([head, *rows, "../003.jpg,,,,,,,"]))
+    report = evaluate(tmp_path / "gt.json", tmp_path / "dt.csv")
+    assert report["metrics"]["AP"] == pytest.approx(1)
+    assert report["counts"]["images_matched"] == 3
+
+
 def test_lines_as_ground_truth_keep_unused_classes(run) -> None:
     gt = lines(made_by=[{"verb": "data", "categories": [{"id": i, "name": n} for i, n in NAMES.items()]}]).replace('"score": 0.7, ', "")
     report = run(gt, document())

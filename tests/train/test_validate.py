@@ -45,7 +45,7 @@ def test_a_perfect_model_scores_one_and_is_left_alone() -> None:
     before = {key: value.clone() for key, value in oracle.state_dict().items()}
     checks: list[int] = []
     loader = Loader(dataset, Prepare(resize="longest", size=64), batch_size=2, shuffle=False)
-    values = Validation(loader, device=torch.device("cpu"), boxes=True, check=lambda: checks.append(1))(oracle)
+    values = Validation(loader, device=torch.device("cpu"), kind="boxes", check=lambda: checks.append(1))(oracle)
     assert values["AP"] == pytest.approx(1.0)
     assert values["val_loss"] == values["val_count"] == pytest.approx(sum(map(len, targets)) / 5)
     assert all(value == value for value in values.values())

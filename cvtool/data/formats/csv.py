@@ -89,10 +89,10 @@ def _named(path: Path) -> Iterator[dict[str, str]]:
         yield {meaning.get(key, key): value for key, value in row.items()}
 
 
-def read(path: Path, *, images: Path | None = None, split: str | None = None) -> Iterator[Record]:
-    """A record a file name, in order of first appearance. Raises InputError naming the line."""
+def read(path: Path, *, images: Path | None = None, split: str | None = None, resolve: bool = True) -> Iterator[Record]:
+    """A record a file name, in order of first appearance. `resolve=False` leaves the names as written. Raises InputError naming the line."""
     path = Path(path)
-    roots = Roots(path, images)
+    roots = Roots(path, images) if resolve else None
     table = categories(path)
     ids = {category["name"]: category["id"] for category in table}
     names = {category["id"]: category["name"] for category in table}
@@ -110,7 +110,10 @@ def read(path: Path, *, images: Path | None = None, split: str | None = None) ->
             record.dataset = dataset
             if row.get("image_id"):
                 record["id"] = _integer(row["image_id"], "image_id", path, number)
-            roots.put(record, row["file_name"], where=where)
+            if roots is None:
+                record["file_name"] = row["file_name"]
+            else:
+                roots.put(record, row["file_name"], where=where)
             if row.get("image_width") and row.get("image_height"):
                 record["width"], record["height"] = (_integer(row[f"image_{side}"], side, path, number) for side in ("width", "height"))
             if row.get("split"):

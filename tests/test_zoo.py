@@ -1,0 +1,53 @@
+"""The weights that ship: small, described, intact, and as good as their index says."""
+
+import json
+
+import pytest
+
+from cvtool import registry, weights
+
+SHIPPED = registry.shipped()
+
+
+def test_nothing_lies_in_the_zoo_that_the_index_does_not_tell():
+    files = {path.name for path in registry.ZOO.iterdir() if path.suffix == ".safetensors"}
+    assert files == {facts["file"] for facts in SHIPPED.values()}
+    assert sum((registry.ZOO / name).stat().st_size for name in files) < 90e6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_the_index_says(name):
+    facts, path = SHIPPED[name], registry.ZOO / SHIPPED[name]["file"]
+    assert path.stat().st_size <= 15e6
+    assert weights.sha256(path) == facts["sha256"]
+    assert facts["command"].startswith("cvtool train -m " + name.partition("@")[0])
+    assert facts["licence"]
+    assert facts["data"]
+    said = weights.read_info(path)
+    assert said.licence == facts["licence"]
+    assert [c["name"] for c in said.categories] == facts["categories"]
+    assert said.recipe["epochs"] == int(facts["command"].split("--epochs ")[1].split()[0])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_loads_by_its_name_alone(name):
+    model, info = weights.load(name, offline=True)
+    assert not model.training
+    assert {p.dtype.itemsize for p in model.parameters()} == {4}
+    assert [c["name"] for c in model.categories] == SHIPPED[name]["categories"]
+    assert info.sha256 == SHIPPED[name]["sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("@bccd")])
+def test_it_measures_what_the_index_says(name, data, cvtool):
+    """On the 72 test pictures of BCCD, through the program's own pipe."""
+    assert cvtool("data", "convert", data / "bccd", "test.json", "--split", "test", "-q").returncode == 0
+    found = cvtool("detect", "test.json", "--images", data / "bccd", "-m", name, "-q", "-o", "found.json")
+    assert found.returncode == 0, found.stderr
+    done = cvtool("evaluate", "--gt", data / "bccd", "--split", "test", "--dt", "found.json", "--json", "--per-class", "-q")
+    metrics = json.loads(done.stdout)["metrics"]
+    assert metrics["AP50"] >= 0.87
+    for key, value in SHIPPED[name]["metrics"].items():
+        measure, _, category = key.partition("_")
+        assert metrics[f"per_class.{category}.{measure}" if category else measure] == pytest.approx(value, abs=2e-3), key
