@@ -24,18 +24,15 @@ SPELLINGS = {  # another spelling -> the option's name, understood by every verb
 }  # fmt: skip
 
 
-def _option(name: str, *short: str, help: str, **more: Any) -> Any:
+def option(name: str, *short: str, help: str, **more: Any) -> Any:
     """A typer option `--name` that the environment can set as CVTOOL_NAME."""
     return typer.Option(*short, f"--{name}", help=help, envvar="CVTOOL_" + name.upper().replace("-", "_"), show_envvar=False, **more)
 
 
 def _complete_models(incomplete: str) -> list[str]:
-    from cvtool import registry
+    from cvtool.tasks.models import names
 
-    source, colon, _ = incomplete.partition(":")
-    if colon and source in registry.sources():
-        return [name for name in (f"{source}:{n}" for n in registry.source(source).names()) if name.startswith(incomplete)]
-    return [name for name in [*registry.names(), *(f"{s}:" for s in registry.sources())] if name.startswith(incomplete)]
+    return names(incomplete)
 
 
 def _complete_formats(incomplete: str) -> list[str]:
@@ -50,58 +47,58 @@ Inputs = Annotated[
 ]
 
 BatchSize = Annotated[
-    int | None, _option("batch-size", "-b", min=1, metavar="N", help="Images at a time (default 1 on a CPU, 8 on a GPU); never changes results.")
+    int | None, option("batch-size", "-b", min=1, metavar="N", help="Images at a time (default 1 on a CPU, 8 on a GPU); never changes results.")
 ]
-Classes = Annotated[list[str] | None, _option("classes", metavar="NAME,...", help="Keep only these categories, by name or id.")]
-Conf = Annotated[float | None, _option("conf", min=0.0, max=1.0, metavar="F", help="Least score of what is kept.")]
+Classes = Annotated[list[str] | None, option("classes", metavar="NAME,...", help="Keep only these categories, by name or id.")]
+Conf = Annotated[float | None, option("conf", min=0.0, max=1.0, metavar="F", help="Least score of what is kept.")]
 Config = Annotated[
     Path | None,
-    _option("config", "-c", metavar="FILE.toml", is_eager=True, callback=_config.apply, help="Options from a file: `conf = 0.5`, or under [VERB]."),
+    option("config", "-c", metavar="FILE.toml", is_eager=True, callback=_config.apply, help="Options from a file: `conf = 0.5`, or under [VERB]."),
 ]
-Data = Annotated[str | None, _option("data", metavar="PATH", help="A data set: COCO, YOLO, VOC, lists, image/mask or class folders.")]
+Data = Annotated[str | None, option("data", metavar="PATH", help="A data set: COCO, YOLO, VOC, lists, image/mask or class folders.")]
 DataFormat = Annotated[
-    str | None, _option("data-format", metavar="NAME", autocompletion=_complete_formats, help="The data set's format, where looking is not enough.")
+    str | None, option("data-format", metavar="NAME", autocompletion=_complete_formats, help="The data set's format, where looking is not enough.")
 ]
-Deterministic = Annotated[bool, _option("deterministic", help="Only operations that give the same bits each time; slower.")]
-Device = Annotated[str, _option("device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Deterministic = Annotated[bool, option("deterministic", help="Only operations that give the same bits each time; slower.")]
+Device = Annotated[str, option("device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 FilesFrom = Annotated[
-    Path | None, _option("files0-from", metavar="FILE", help="Read input names, each ended by a NUL (find -print0), from FILE or -.")
+    Path | None, option("files0-from", metavar="FILE", help="Read input names, each ended by a NUL (find -print0), from FILE or -.")
 ]
 Format = Annotated[
     str | None,
-    _option(
+    option(
         "format", "-f", metavar="NAME", autocompletion=_complete_formats, help="jsonl, coco, coco-results, csv, yolo, voc, table (default: by -o)."
     ),
 ]
-Grid = Annotated[Path | None, _option("grid", metavar="FILE", help="Also one contact sheet of all pictures.")]
-Images = Annotated[Path | None, _option("images", metavar="DIR", help="Where the file names inside a COCO, VOC or JSON-lines file lie.")]
-ImgSize = Annotated[int | None, _option("img-size", min=16, metavar="N", help="Size at which the model sees an image (default: its own).")]
-IoU = Annotated[float | None, _option("iou", min=0.0, max=1.0, metavar="F", help="Overlap above which of two boxes of a class the weaker goes.")]
-Json = Annotated[bool, _option("json", help="One JSON object on stdout.")]
-MaxDet = Annotated[int | None, _option("max-det", min=1, metavar="N", help="At most so many objects an image.")]
+Grid = Annotated[Path | None, option("grid", metavar="FILE", help="Also one contact sheet of all pictures.")]
+Images = Annotated[Path | None, option("images", metavar="DIR", help="Where the file names inside a COCO, VOC or JSON-lines file lie.")]
+ImgSize = Annotated[int | None, option("img-size", min=16, metavar="N", help="Size at which the model sees an image (default: its own).")]
+IoU = Annotated[float | None, option("iou", min=0.0, max=1.0, metavar="F", help="Overlap above which of two boxes of a class the weaker goes.")]
+Json = Annotated[bool, option("json", help="One JSON object on stdout.")]
+MaxDet = Annotated[int | None, option("max-det", min=1, metavar="N", help="At most so many objects an image.")]
 Model = Annotated[
     str | None,
-    _option(
+    option(
         "model", "-m", metavar="REF", autocompletion=_complete_models, help="NAME[.VARIANT][@WEIGHTS], SOURCE:NAME, a checkpoint or a run folder."
     ),
 ]
-Offline = Annotated[bool, _option("offline", help="Never touch the network.")]
-Output = Annotated[str | None, _option("output", "-o", metavar="PATH", help="Write here, not to stdout; a name ending in / is a folder.")]
-Overlap = Annotated[float | None, _option("overlap", min=0.0, max=0.9, metavar="F", help="Part of a tile that the next one repeats (default 0.2).")]
-Overwrite = Annotated[bool, _option("overwrite", help="Replace what -o names, if it exists.")]
+Offline = Annotated[bool, option("offline", help="Never touch the network.")]
+Output = Annotated[str | None, option("output", "-o", metavar="PATH", help="Write here, not to stdout; a name ending in / is a folder.")]
+Overlap = Annotated[float | None, option("overlap", min=0.0, max=0.9, metavar="F", help="Part of a tile that the next one repeats (default 0.2).")]
+Overwrite = Annotated[bool, option("overwrite", help="Replace what -o names, if it exists.")]
 Precision = Annotated[
-    Literal["fp32", "fp16", "bf16"], _option("precision", metavar="NAME", help="fp32, fp16 or bf16: what the network computes with.")
+    Literal["fp32", "fp16", "bf16"], option("precision", metavar="NAME", help="fp32, fp16 or bf16: what the network computes with.")
 ]
-Quiet = Annotated[bool, _option("quiet", "-q", help="Nothing on stderr but errors.")]
-Resume = Annotated[bool, _option("resume", help="Go on where an interrupted run stopped.")]
-SaveCrops = Annotated[Path | None, _option("save-crops", metavar="DIR", help="A picture of each object: DIR/CATEGORY/NAME_N.jpg.")]
-Seed = Annotated[int | None, _option("seed", min=0, metavar="N", help="Seed of everything random.")]
-Set = Annotated[list[str] | None, _option("set", metavar="KEY=VALUE", help="One setting of the recipe; repeatable.")]
-Shard = Annotated[str | None, _option("shard", metavar="I/N", help="Do the I-th of N equal parts (1/4 ... 4/4); torchrun does it by itself.")]
-Split = Annotated[str | None, _option("split", metavar="NAME", help="Part of the data set: train, val, test ...")]
-Tile = Annotated[int | None, _option("tile", min=32, metavar="N", help="Look at windows of N x N pixels, for objects small in a large image.")]
-Verbose = Annotated[int, _option("verbose", "-v", count=True, show_default=False, help="Say more on stderr.")]
-Workers = Annotated[int | None, _option("workers", "-j", min=0, metavar="N", help="Threads (training: processes) that read images ahead.")]
+Quiet = Annotated[bool, option("quiet", "-q", help="Nothing on stderr but errors.")]
+Resume = Annotated[bool, option("resume", help="Go on where an interrupted run stopped.")]
+SaveCrops = Annotated[Path | None, option("save-crops", metavar="DIR", help="A picture of each object: DIR/CATEGORY/NAME_N.jpg.")]
+Seed = Annotated[int | None, option("seed", min=0, metavar="N", help="Seed of everything random.")]
+Set = Annotated[list[str] | None, option("set", metavar="KEY=VALUE", help="One setting of the recipe; repeatable.")]
+Shard = Annotated[str | None, option("shard", metavar="I/N", help="Do the I-th of N equal parts (1/4 ... 4/4); torchrun does it by itself.")]
+Split = Annotated[str | None, option("split", metavar="NAME", help="Part of the data set: train, val, test ...")]
+Tile = Annotated[int | None, option("tile", min=32, metavar="N", help="Look at windows of N x N pixels, for objects small in a large image.")]
+Verbose = Annotated[int, option("verbose", "-v", count=True, show_default=False, help="Say more on stderr.")]
+Workers = Annotated[int | None, option("workers", "-j", min=0, metavar="N", help="Threads (training: processes) that read images ahead.")]
 
 
 def split_commas(values: Iterable[str] | None) -> list[str] | None:

@@ -269,18 +269,18 @@ def write_whole(where: Target, records: Iterable[Record]) -> list[str]:
     try:
         notes = _write(records, where.format or "jsonl", temporary)
         if temporary.is_dir():
-            _merge_folder(temporary, path)
+            merge_folder(temporary, path)
         else:
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
     except BaseException:
-        _remove(temporary)
+        remove(temporary)
         raise
     return notes
 
 
-def _merge_folder(new: Path, path: Path) -> None:
+def merge_folder(new: Path, path: Path) -> None:
     """Move a finished folder into place; into an existing one, file by file (--overwrite: same names are replaced, others stay)."""
     if not path.exists() or not any(path.iterdir()):
         if path.exists():
@@ -291,10 +291,10 @@ def _merge_folder(new: Path, path: Path) -> None:
         place = path / file.relative_to(new)
         place.parent.mkdir(parents=True, exist_ok=True)
         file.replace(place)
-    _remove(new)
+    remove(new)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     import shutil
 
     with suppress(OSError):
@@ -326,7 +326,7 @@ def _found_done(where: Target) -> set[tuple[str, int]]:
                     write_line(record, out)
         fresh.replace(where.journal)
     finally:
-        _remove(fresh)
+        remove(fresh)
     finished(where.journal).unlink(missing_ok=True)
     return done
 

@@ -103,11 +103,11 @@ def _whole(path: Path, write: Any) -> Any:
     try:
         result = write(temporary)
         if temporary.is_dir():
-            _output._merge_folder(temporary, path)
+            _output.merge_folder(temporary, path)
         else:
             temporary.replace(path)
     except BaseException:
-        _output._remove(temporary)
+        _output.remove(temporary)
         raise
     return result
 

@@ -15,7 +15,7 @@ from cvtool.errors import UsageError
 
 Model = _options.Model
 Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run's folder where it was saved last.")]
-_option = _options._option
+_option = _options.option
 
 DataVal = Annotated[str | None, _option("data-val", metavar="PATH", help="Another data set to validate on.")]
 SplitVal = Annotated[str | None, _option("split-val", metavar="NAME", help="The part to validate on (default: val, if there is one); none = do not.")]

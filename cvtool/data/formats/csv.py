@@ -15,13 +15,14 @@ from typing import IO, Any
 from cvtool.data.formats._files import count, opened_text, output_text
 from cvtool.data.roots import Roots
 from cvtool.errors import InputError
-from cvtool.records import Record
+from cvtool.records import Record, collect_categories
 
 DESCRIPTION = "CSV, one row an object"
 SUFFIX = ".csv"
 ORDER = 60
 HOLDS = {"file_name", "id", "width", "height", "annotations", "labels", "split"}
 HOLDS_OF_OBJECTS = {"bbox", "category_id", "category", "score", "iscrowd"}
+HOLDS_OF_CATEGORIES = {"id", "name"}
 COLUMNS = "file_name image_id category_id category x y width height score iscrowd image_width image_height split".split()
 _ALIASES = {"filename": "file_name", "image": "file_name", "image_path": "file_name", "path": "file_name", "class": "category", "label": "category"}
 _ALIASES |= {"name": "category", "confidence": "score", "conf": "score", "set": "split"}
@@ -168,10 +169,15 @@ def _integer(text: str, key: str, path: Path, line: int) -> int:
 def write(records: Iterable[Record], out: Path | IO[str], *, relative: bool = False, **options: object) -> list[str]:
     """One row an object, as the records come. `relative`: the data set's own names, not paths from the current folder."""
     lost = {"mask": 0, "keypoints": 0}
+    known: dict[Any, dict] = {}
+    used: set[Any] = set()
+    seen: set[int] = set()
     with output_text(out) as stream:
         table = csv.DictWriter(stream, COLUMNS, lineterminator="\n", restval="", extrasaction="ignore")
         table.writeheader()
         for record in records:
+            collect_categories(record, known, seen)
+            used.update(entry.get("category_id") for key in ("annotations", "labels") for entry in record.get(key) or ())
             try:
                 size: tuple[Any, Any] = record.size()
             except InputError:
@@ -197,6 +203,8 @@ def write(records: Iterable[Record], out: Path | IO[str], *, relative: bool = Fa
                 table.writerow(common)
             stream.flush()
     notes = []
+    if unused := len(known.keys() - used):
+        notes.append(f"CSV names categories beside objects only: {count(unused, 'category')} without an object left out")
     if lost["mask"]:
         notes.append(f"CSV holds boxes only: {count(lost['mask'], 'mask')} left out")
     if lost["keypoints"]:
