@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# Several test processes share the cores; torch's threads, which spin while they wait, would slow each other down five times.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("shared", deadline=None)  # a busy machine is no failure
 settings.load_profile("shared")
 

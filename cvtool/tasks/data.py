@@ -98,6 +98,8 @@ class _Counted:
         self.roots: set[str] = set()
         self.keys: set[str] = set()
         self.object_keys: set[str] = set()
+        self.categories: dict[Any, dict] = {}
+        self._seen: set[int] = set()
 
     def __iter__(self) -> Iterator[Record]:
         for record in self._records:
@@ -105,6 +107,7 @@ class _Counted:
             self.failed += record.failed
             self.keys.update(record)
             self.object_keys.update(*(record.get("annotations") or ()))
+            collect_categories(record, self.categories, self._seen)
             if record.root is not None:
                 self.roots.add(record.root)
             yield record
@@ -112,7 +115,9 @@ class _Counted:
     def keys_lost(self, name: str, module: ModuleType) -> list[str]:
         """What stood on the images and objects and has no place in the format (masks and keypoints its own notes tell)."""
         notes = []
-        for keys, held, of in ((self.keys, "HOLDS", "images"), (self.object_keys, "HOLDS_OF_OBJECTS", "objects")):
+        every = {key for category in self.categories.values() for key in category}
+        kinds = (self.keys, "HOLDS", "images"), (self.object_keys, "HOLDS_OF_OBJECTS", "objects"), (every, "HOLDS_OF_CATEGORIES", "categories")
+        for keys, held, of in kinds:
             lost = keys - getattr(module, held, keys) - {"error"}
             if of == "objects":
                 lost -= {"id", "area", "iscrowd", "segmentation", "keypoints", "num_keypoints", "category_id", "bbox"}

@@ -26,6 +26,7 @@ SUFFIX = None
 ORDER = 30
 HOLDS = {"file_name", "width", "height", "annotations", "split"}
 HOLDS_OF_OBJECTS = {"bbox", "category", "pose", "truncated", "difficult", "occluded", "score"}
+HOLDS_OF_CATEGORIES = {"id", "name"}
 MAX_XML = 64 * 1024 * 1024
 _EXTRAS = ("pose", "truncated", "difficult", "occluded")
 _FLAGS = ("truncated", "difficult", "occluded")

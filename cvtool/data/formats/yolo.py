@@ -25,6 +25,7 @@ SUFFIX = None
 ORDER = 20
 HOLDS = {"file_name", "width", "height", "annotations", "split"}
 HOLDS_OF_OBJECTS = {"bbox", "category", "score"}
+HOLDS_OF_CATEGORIES = {"id", "name"}
 SPLITS = ("train", "val", "test")
 _YAML = (".yaml", ".yml")
 

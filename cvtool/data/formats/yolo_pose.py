@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cvtool.data.formats import yolo
 from cvtool.data.formats.yolo import HOLDS as HOLDS
+from cvtool.data.formats.yolo import HOLDS_OF_CATEGORIES as HOLDS_OF_CATEGORIES
 from cvtool.data.formats.yolo import HOLDS_OF_OBJECTS as HOLDS_OF_OBJECTS
 from cvtool.data.formats.yolo import categories as categories
 from cvtool.data.formats.yolo import read as read
