@@ -84,7 +84,10 @@ def _invoke(command: Any, words: list[str]) -> int:
 
     import typer
 
-    signal.signal(signal.SIGTERM, _stop)
+    try:
+        before = signal.signal(signal.SIGTERM, _stop)
+    except ValueError:  # not the main thread, which alone hears signals
+        before = None
     if not sys.warnoptions:  # libraries' warnings are for those who write Python; -W shows them
         warnings.simplefilter("ignore")
     try:
@@ -92,6 +95,9 @@ def _invoke(command: Any, words: list[str]) -> int:
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -108,9 +108,14 @@ def read_info(path: Path | str) -> Info:
     try:
         values = json.loads(metadata[KEY])
         info = Info(**{f.name: values[f.name] for f in fields(Info) if f.name in values})
-        if not isinstance(info.reference, str) or registry.is_path(info.reference.partition("@")[0]):
+        if not isinstance(info.reference, str) or not info.reference or registry.is_path(info.reference.partition("@")[0]):
             raise ValueError(info.reference)
-    except (ValueError, TypeError) as error:
+        tables = [info.arguments, info.recipe, info.metrics, {} if info.prepare is None else info.prepare]
+        if not all(isinstance(table, dict) for table in tables) or not isinstance(info.categories, list):
+            raise TypeError("not as `save` writes them")
+        if not all(c is None or (isinstance(c, dict) and isinstance(c.get("name"), str) and "id" in c) for c in info.categories):
+            raise TypeError("categories")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError("corrupt checkpoint: what it says of itself is unreadable", where=path) from error
     return replace(info, path=path, sha256=sha256(path))
 

@@ -28,7 +28,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -140,6 +140,14 @@ def pages(source: Source) -> list[int]:
             if not (isinstance(kind, int) and kind & 0b101):
                 found.append(number)
         return found or [0]
+
+
+def encoded(image: Image.Image, kind: str, how: dict[str, Any]) -> bytes:
+    """A picture as a file's bytes; `kind` and `how` as Pillow has them. Never save to a file directly: Pillow's encoders write to its descriptor and
+    take a full disk for success."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
 
 
 def looks_like_image(head: bytes) -> bool:

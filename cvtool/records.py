@@ -45,8 +45,9 @@ class Record(dict):
 
     @property
     def name(self) -> str:
-        """The file name for messages."""
-        return str(self.get("file_name", self.get("id", "a record without file_name")))
+        """The file name for messages, in which a line feed or another control character of it is escaped."""
+        name = str(self.get("file_name", self.get("id", "a record without file_name")))
+        return name if name.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
     def pixels(self) -> Any:
         """The picture: H W 3 uint8 RGB numpy array, upright. Raises InputError."""

@@ -257,6 +257,8 @@ def find(name: str) -> Entry:
     plain = name.lower().replace("_", "-")
     if plain in catalogue():
         return catalogue()[plain]
+    if plain in broken():
+        raise ModelError(f"the plugin model {plain} cannot be used: {broken()[plain]}", hint="repair or uninstall the plugin")
     known = [*catalogue(), *aliases(), *(f"{s}:" for s in sources())]
     raise ModelError(f"unknown model '{name}'", hint=did_you_mean(plain, known) or "`cvtool models list` shows all of them")
 

@@ -138,9 +138,23 @@ def test_real_files_of_many_projects_are_read(data: Path) -> None:
         assert not [key for key in state if key.startswith(("module.", "state_dict"))], path
 
 
-@pytest.mark.parametrize("content", ["not json", "[]", '{"reference": 3}', '{"reference": "../../x.safetensors"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not json",
+        "[]",
+        "{}",
+        '{"reference": 3}',
+        '{"reference": "../../x.safetensors"}',
+        '{"reference": "faster-rcnn.tiny", "arguments": 3}',
+        '{"reference": "faster-rcnn.tiny", "categories": 7}',
+        '{"reference": "faster-rcnn.tiny", "categories": ["cell"]}',
+        '{"reference": "faster-rcnn.tiny", "prepare": [1]}',
+    ],
+)
 def test_nonsense_in_the_metadata(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata={"cvtool": content})
-    with pytest.raises(ModelError):
-        weights.load(str(path))
+    for reader in (weights.load, weights.read_info):
+        with pytest.raises(ModelError, match="corrupt checkpoint"):
+            reader(str(path))

@@ -115,6 +115,9 @@ def test_a_broken_model_takes_nothing_else_down(case: str, site: Path, run: Run)
     assert next(iter(points["cvtool.models"])) in done.stderr
     assert run("models", "show", "faster-rcnn").returncode == 0
     assert run("--help").returncode == 0
+    if "broken" in points["cvtool.models"]:
+        asked = run("models", "show", "broken")
+        assert (asked.returncode, "the plugin model broken cannot be used" in asked.stderr) == (4, True)
 
 
 def test_a_model_that_does_not_import_is_named_when_it_is_used(site: Path, run: Run, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def overview() -> str:
     """The text of `cvtool --help`, made without importing a verb."""
     from cvtool import __version__
 
-    lines = verbs() | {name: f"(from the plugin {point.value.partition(':')[0]})" for name, point in plugins().items()}
+    lines = verbs() | {name: _plugin_line(point) for name, point in plugins().items()}
     width = max(map(len, lines), default=0)
     rows = [f"  {name:{width}}  {line}" for name, line in lines.items()]
     head = [f"cvtool {__version__}: computer vision, one verb at a time, in pipes.", "", "Usage: cvtool VERB [INPUT...] [OPTIONS]", "", "Verbs:"]
@@ -56,6 +56,18 @@ def overview() -> str:
         "Exit codes: 0 ok, 1 runtime, 2 usage, 3 input, 4 model or weights, 5 missing dependency, 6 gate failed, 7 some inputs bad.",
     ]
     return "\n".join([*head, *rows, *tail])
+
+
+def _plugin_line(point: EntryPoint) -> str:
+    """Whose verb it is; whether its module is there is looked up, not tried, so that a broken package costs `--help` nothing."""
+    from importlib.util import find_spec
+
+    module = point.value.partition(":")[0].strip()
+    try:
+        found = find_spec(module) is not None
+    except Exception:  # of a dotted name the packages above are imported, and those may raise anything
+        found = False
+    return f"(from the plugin {module})" if found else f"(broken: the plugin {module} cannot be found; repair or uninstall it)"
 
 
 def command(verb: str) -> Any:

@@ -75,7 +75,7 @@ Images = Annotated[Path | None, option("images", metavar="DIR", help="Where the 
 ImgSize = Annotated[int | None, option("img-size", min=16, metavar="N", help="Size at which the model sees an image (default: its own).")]
 IoU = Annotated[float | None, option("iou", min=0.0, max=1.0, metavar="F", help="Overlap above which of two boxes of a class the weaker goes.")]
 Json = Annotated[bool, option("json", help="One JSON object on stdout.")]
-MaxDet = Annotated[int | None, option("max-det", min=1, metavar="N", help="At most so many objects an image.")]
+MaxDet = Annotated[int | None, option("max-det", min=1, metavar="N", help="At most so many objects an image, best first (evaluate: a category).")]
 Model = Annotated[
     str | None,
     option(

@@ -239,7 +239,9 @@ def to_journal(records: Iterable[Record], where: Target, console: Console) -> No
     except BaseException:
         if written or where.done:
             console.clear()
-            console.say(f"{written + len(where.done)} inputs are done and kept in {where.journal}; the same command with --resume goes on from there")
+            console.say(
+                f"{_count(written + len(where.done), 'input')} done and kept in {where.journal}; the same command with --resume goes on from there"
+            )
         else:
             with suppress(OSError):
                 where.journal.unlink()

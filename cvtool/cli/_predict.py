@@ -37,7 +37,10 @@ def predict(verb: str, given: dict[str, Any]) -> None:
     console.detail(f"model {reference}")
     records = _shard(records, ranks.part if ranks else part)
     task = _task(verb)
-    _seed(given)
+    if given["deterministic"]:
+        from cvtool.runtime.device import deterministic
+
+        deterministic()
     from cvtool import download
 
     download.set_progress(console.transfer)
@@ -68,14 +71,3 @@ def _task(verb: str) -> Callable[..., Any]:
     from importlib import import_module
 
     return getattr(import_module(f"cvtool.tasks.{verb}"), verb)
-
-
-def _seed(given: dict[str, Any]) -> None:
-    if given["seed"] is None and not given["deterministic"]:
-        return
-    from cvtool.runtime.device import deterministic, seed_everything
-
-    if given["seed"] is not None:
-        seed_everything(given["seed"])
-    if given["deterministic"]:
-        deterministic()

@@ -38,7 +38,6 @@ def main(
     shard: opt.Shard = None,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
-    seed: opt.Seed = None,
     deterministic: opt.Deterministic = False,
     offline: opt.Offline = False,
     config: opt.Config = None,

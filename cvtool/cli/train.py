@@ -213,6 +213,7 @@ def _reporter(console: Console) -> Any:
 
         def start(self, *, epochs: int, turns: int, done: int) -> None:
             self.epochs, self.begun, self.turns, self.done = epochs, time.monotonic(), turns, done
+            self.last = done  # a run that was stopped after an epoch's last turn tells of that epoch first
             if not console.quiet and sys.stderr.isatty():
                 self.bar = _bar(turns, done)
 

@@ -278,7 +278,7 @@ def _draw(records: Iterable[Record], target: _Target, console: Console, options:
 
 def _saved(drawn: Iterator[Any], target: _Target, objects: list[int]) -> Iterator[Record]:
     """Each picture written, as the record of the new one; bad ones as they are."""
-    from cvtool.data.formats._files import Names
+    from cvtool.data.names import Names
 
     names = Names()
     for drawing in drawn:
@@ -301,31 +301,29 @@ def _saved(drawn: Iterator[Any], target: _Target, objects: list[int]) -> Iterato
 
 
 def _to_stdout(image: Any) -> None:
-    import io
+    from cvtool import images
 
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
-    sys.stdout.buffer.write(buffer.getbuffer())
+    sys.stdout.buffer.write(images.encoded(image, *KINDS[".png"]))
     sys.stdout.buffer.flush()
 
 
 def _save(image: Any, path: Path) -> None:
     """Write a picture under a temporary name and rename it when it is whole."""
     kind, how = KINDS.get(path.suffix.lower(), KINDS[".png"])
+    from cvtool import images
+
+    try:
+        data = images.encoded(image, kind, how)
+    except (OSError, ValueError) as error:
+        raise CvtoolError(f"{path}: {image.width} x {image.height} pixels cannot be written as {kind}", hint="use a name in .png") from error
     if path.exists() and not path.is_file():  # /dev/null, a named pipe: nothing to rename over
-        with path.open("wb") as out:
-            image.save(out, kind, **how)
+        path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as out:
-            try:
-                image.save(out, kind, **how)
-            except (OSError, ValueError) as error:
-                if getattr(error, "errno", None):  # the disk's error, not the format's
-                    raise
-                raise CvtoolError(f"{path}: {image.width} x {image.height} pixels cannot be written as {kind}", hint="use a name in .png") from error
+            out.write(data)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(path)

@@ -9,6 +9,7 @@ wrong or stop; a "warning" is odd and may be meant.
 | duplicate-image-id, duplicate-annotation-id, duplicate-category-id | error | one id, two entries |
 | annotation-id-0 | error | pycocotools takes it for "no match": AP falls to 0 |
 | unknown-category, unknown-image | error | an annotation of something that the file does not list |
+| unsafe-name | error | a file name that is empty or leads out of the data root |
 | missing-file, unreadable-file | error | no picture, or none that opens |
 | size-mismatch | error | width and height are not the upright picture's (before EXIF turned it, for instance) |
 | empty-box | error | width or height is zero or negative |
@@ -20,6 +21,7 @@ wrong or stop; a "warning" is odd and may be meant.
 | map-mismatch | error | a label map has another size than its picture |
 | duplicate-file | warning | one picture is listed twice |
 | unused-category, duplicate-category-name | warning | a category without an object; one name, two ids |
+| no-images | error | a data set without a picture |
 | no-objects | warning | nothing in the whole set |
 """
 
@@ -27,12 +29,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvtool.data import formats
 from cvtool.data.formats import coco
+from cvtool.data.roots import Roots
 from cvtool.errors import InputError
 from cvtool.records import Record
 
@@ -49,6 +52,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._found: dict[str, dict[str, Any]] = {}
+        self.stopped = False  # the last data set could not be read to its end
 
     def add(self, check: str, message: str, where: str) -> None:
         severity = "warning" if check in _WARNINGS else "error"
@@ -99,10 +103,6 @@ def _document(path: Path, images: Path | None, found: Findings) -> tuple[Iterabl
                 found.add(f"duplicate-{thing}-id", f"{thing} ids that stand more than once", f"{path}: {kind} id {key} ({times} times)")
         if thing == "annotation" and 0 in counted:
             found.add("annotation-id-0", "an annotation has id 0, which pycocotools takes for 'no match'", f"{path}: annotations id 0")
-    names = Counter(category["name"] for category in raw["categories"])
-    for name, times in names.items():
-        if times > 1:
-            found.add("duplicate-category-name", "category names that stand more than once", f"{path}: {name} ({times} times)")
     known = {image["id"] for image in raw["images"]}
     kept = []
     for annotation in raw["annotations"]:
@@ -114,15 +114,28 @@ def _document(path: Path, images: Path | None, found: Findings) -> tuple[Iterabl
     raw["annotations"] = kept
     twice: set[Any] = set()
     unique = [image for image in raw["images"] if not (image["id"] in twice or twice.add(image["id"]))]  # type: ignore[func-returns-value]
+    roots, unsafe = Roots(path, images), set()
+    for image in unique:
+        try:
+            roots.find(image["file_name"], where="")
+        except InputError as error:
+            unsafe.add(image["id"])
+            found.add("unsafe-name", "file names that lead out of the data root or are none", f"{path}: images id {image['id']}: {error.what}")
+    unique = [image for image in unique if image["id"] not in unsafe]
+    raw["annotations"] = [annotation for annotation in kept if annotation["image_id"] not in unsafe]
     return coco.records(raw | {"images": unique}, path, images=images), raw["categories"]
 
 
 def _records(records: Iterable[Record], categories: list[dict], path: str, found: Findings, *, deep: bool) -> None:
+    names = Counter(category["name"] for category in categories)
+    for name, times in names.items():
+        if times > 1:
+            found.add("duplicate-category-name", "category names that stand more than once", f"{path}: {name} ({times} times)")
     known = {category["id"] for category in categories}
     used: Counter[Any] = Counter()
     files: Counter[tuple[str, int]] = Counter()
     any_record = False
-    for record in records:
+    for record in _until_malformed(records, path, found):
         any_record = True
         name = str(record.get("file_name") or "")
         files[os.path.normpath(name), record.get("page", 0)] += bool(name)
@@ -144,11 +157,30 @@ def _records(records: Iterable[Record], categories: list[dict], path: str, found
     for (name, _), times in files.items():
         if times > 1:
             found.add("duplicate-file", "pictures that are listed more than once", f"{name} ({times} times)")
+    if stopped := found.stopped:
+        categories = []
     for category in categories:
         if category["id"] not in used:
             found.add("unused-category", "categories without an object", f"{path}: {category['name']} (id {category['id']})")
-    if any_record and not used:
+    if not any_record and not stopped:
+        found.add("no-images", "there is no picture in it", path)
+    if any_record and not used and not stopped:
         found.add("no-objects", "nothing is annotated at all", path)
+
+
+def _until_malformed(records: Iterable[Record], path: str, found: Findings) -> Iterator[Record]:
+    """The records up to the first that the format cannot read, which becomes a finding; what it says of a set without any is an error."""
+    found.stopped = False
+    seen = False
+    try:
+        for record in records:
+            seen = True
+            yield record
+    except InputError as error:
+        if not seen:
+            raise
+        found.stopped = True
+        found.add("malformed", "entries that cannot be read", f"{error.where or path}: {error.what} (the rest of {path} was not looked at)")
 
 
 def _picture(record: Record, found: Findings, deep: bool) -> tuple[float, float]:

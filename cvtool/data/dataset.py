@@ -14,6 +14,7 @@ from cvtool.errors import InputError
 from cvtool.records import Record
 from cvtool.results import Boxes, Instances, Labels, Result, SemanticMap
 
+HAIR = 0.01  # pixels; a box not wider than this has no width in float32 once it is resized
 NEEDS = ("boxes", "masks", "keypoints", "semantic", "labels")
 
 
@@ -106,7 +107,7 @@ class Dataset:
                 continue
             x, y, w, h = a["bbox"]
             box = max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)
-            if box[2] > box[0] and box[3] > box[1]:
+            if box[2] - box[0] > HAIR and box[3] - box[1] > HAIR:
                 boxes.append(box)
                 kept.append(a)
         values = {
@@ -127,10 +128,9 @@ class Dataset:
         wanted = [kind for kind in TRUTHS if kind in self.needs or (kind == "boxes" and not {"semantic", "labels"} & set(self.needs))]
         for kind in wanted:
             if not counts[kind]:
-                have = ", ".join(words for other, (_, words) in TRUTHS.items() if counts[other]) or "nothing of the kind"
-                raise InputError(
-                    f"this model learns from {TRUTHS[kind][1]}, and the training data have {have}", hint="`cvtool models list` shows others"
-                )
+                have = ", ".join(words for other, (_, words) in TRUTHS.items() if counts[other])
+                what = f"this model learns from {TRUTHS[kind][1]}, and the training data have {have or 'none'}"
+                raise InputError(what, hint="`cvtool models list` shows others" if have else "crowds and boxes without area do not count")
         for record in self.records:
             for a in _objects(record) if "boxes" in wanted else record.get("labels") or () if "labels" in wanted else ():
                 self.label(a, record)
@@ -163,7 +163,7 @@ class Dataset:
 
 def _objects(record: Record) -> list[dict[str, Any]]:
     """Those that training looks at."""
-    return [a for a in record.get("annotations") or () if "bbox" in a and not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
+    return [a for a in record.get("annotations") or () if "bbox" in a and not a.get("iscrowd") and min(a["bbox"][2:]) > HAIR]
 
 
 TRUTHS: dict[str, tuple[Callable[[Record], Any], str]] = {  # kind -> whether a record has it, and what to call it

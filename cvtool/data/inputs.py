@@ -8,13 +8,14 @@
 | @list.txt | the paths in that file, one a line, from the current folder |
 | a COCO document (.json) | its images, with their ids; its annotations only where `keep_annotations` asks for them |
 | JSON lines (.jsonl, .ndjson) | the records as they stand |
-| - | stdin: a picture's bytes, JSON lines (as they come), or a COCO document |
+| - | stdin: a picture's bytes (a TIFF gives its pages), JSON lines (as they come), or a COCO document |
 
 A path that does not exist is a record with `error`, so that the rest go on; a folder or pattern without a single picture is an InputError.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import os
@@ -149,7 +150,7 @@ def walk(folder: str) -> Iterator[str]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             # a link to a folder above would be walked for ever
             if not entry.is_symlink() or not _above(entry.path, folder):
                 folders.append(entry.path)
@@ -157,6 +158,13 @@ def walk(folder: str) -> Iterator[str]:
             yield entry.path
     for path in folders:
         yield from walk(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _above(link: str, folder: str) -> bool:
@@ -240,9 +248,10 @@ def _stdin(stream: IO[bytes], images: Path | None, keep: bool) -> Iterator[Recor
         data = rest.read(MAX_STDIN_PICTURE + 1)
         if len(data) > MAX_STDIN_PICTURE:
             raise InputError(f"the picture on stdin has more than {MAX_STDIN_PICTURE:,} bytes")
-        record = Record(file_name=STDIN)
-        record.data = data
-        yield record
+        for page in _pages(data):
+            record = Record(file_name=STDIN, **page)
+            record.data = data
+            yield record
     elif text.startswith(b"{"):
         yield from _objects(rest, images, keep)
     elif text.startswith(b"["):
@@ -251,6 +260,16 @@ def _stdin(stream: IO[bytes], images: Path | None, keep: bool) -> Iterator[Recor
     else:
         hint = "give a picture's bytes or JSON lines; a list of files is --files0-from - (NUL-separated) or @list.txt"
         raise InputError("stdin is neither a picture nor JSON lines", hint=hint)
+
+
+def _pages(data: bytes) -> list[dict[str, object]]:
+    """What the records of a picture's pages add to its name; a broken picture is told of when it is read."""
+    from cvtool import images
+
+    with contextlib.suppress(InputError):
+        if len(pages := images.pages(data)) > 1:
+            return [{"page": page} for page in pages]
+    return [{}]
 
 
 def _peek(stream: IO[bytes]) -> bytes:

@@ -22,6 +22,7 @@ from cvtool.metrics.coco import pick_backend
 _CHUNK = 1 << 18  # bytes; small enough to stay in a core's cache while every key is counted in it
 _IDS = re.compile(rb'"image_id"\s*:\s*(\d+)')
 _CATEGORIES = re.compile(rb'"category_id"\s*:\s*(\d+)')
+_NEGATIVE = re.compile(rb'"score"\s*:\s*-|"bbox"\s*:\s*\[[^,\]]*,[^,\]]*,\s*(?:-|[^,\]]*,\s*-)')  # a score, a width or a height
 _SIZES = re.compile(rb'"size"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*\]')
 
 
@@ -62,8 +63,11 @@ def open_clean(gt: Path, dt: Path, iou_type: str, backend: str) -> Clean | None:
     # results: masks come without boxes, for with a box the areas would be the boxes'
     if b'"category"' in _start(dt):  # names, which outrank the ids
         return None
-    counts = _count(dt, b'"score"', b'"bbox"' if iou_type == "bbox" else b'"segmentation"', *([] if iou_type == "bbox" else [b'"bbox"']))
-    if counts is None or counts[0] != counts[1] or counts[0] == 0 or any(counts[2:]):  # a mask beside a box would get the box's area
+    shape, boxed = (b'"bbox"', ()) if iou_type == "bbox" else (b'"segmentation"', (b'"bbox"',))
+    counts = _count(dt, b'"score"', shape, b"-", *boxed)
+    if counts is None or counts[0] != counts[1] or counts[0] == 0 or any(counts[3:]):  # a mask beside a box would get the box's area
+        return None
+    if counts[2] and _NEGATIVE.search(dt.read_bytes()):
         return None
     listed = _count(gt, b'"file_name"', b'"ignore"', b'"area"', b'"bbox"', b'"iscrowd"', *([] if iou_type == "bbox" else [b'"segmentation"']))
     if listed is None or listed[1] or len(set(listed[2:])) > 1:

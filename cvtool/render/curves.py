@@ -73,7 +73,7 @@ def metrics(lines: Sequence[Mapping[str, Any]]) -> Series:
     for line in done:
         for name, value in line.items():
             plain = name.removeprefix("val_")  # losses have it too
-            if plain not in others and isinstance(value, (int, float)) and 0 <= value <= 1:
+            if plain not in others and not plain.startswith("AR") and isinstance(value, (int, float)) and 0 <= value <= 1:
                 found.setdefault(plain, []).append((line["epoch"], value))
     return dict(list(found.items())[:6])
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cvtool.data.names import Names
+from cvtool.images import encoded
 from cvtool.records import Record
 
 
@@ -13,8 +15,6 @@ class Crops:
     """A picture of each object: FOLDER/CATEGORY/NAME_N.jpg, N counting from 1 in the record's order."""
 
     def __init__(self, folder: Path) -> None:
-        from cvtool.data.formats._files import Names
-
         self.folder, self.names = folder, Names()
 
     def save(self, record: Record, pixels: np.ndarray) -> None:
@@ -33,8 +33,12 @@ class Crops:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{name}_{number}.jpg"
             temporary = path.with_name(f".{path.name}.tmp")
-            Image.fromarray(pixels[top:bottom, left:right]).save(temporary, format="JPEG", quality=95)
-            temporary.replace(path)
+            try:
+                temporary.write_bytes(encoded(Image.fromarray(pixels[top:bottom, left:right]), "JPEG", {"quality": 95}))
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
 
 
 def plain_name(text: str) -> str:

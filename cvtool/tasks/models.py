@@ -232,7 +232,13 @@ def imported(
     said = weights.read_info(file) if own else weights.Info(command=command, data={"imported": file.name, "sha256": weights.sha256(file)})
     arguments = _arguments_as(bare, said, file) if own else {}
     meant = read_categories(categories) if categories else said.categories or _published(reference)
-    model = weights.build(bare, categories=meant, **arguments)
+    try:
+        model = weights.build(bare, categories=meant, **arguments)
+    except (UsageError, TypeError, ValueError, RuntimeError) as error:
+        if not arguments:
+            raise
+        what = f"{plain} cannot be built as the checkpoint says: {str(error).splitlines()[0]}"
+        raise ModelError(what, where=file, hint="was it saved by another version?") from error
     if not hasattr(model, "state_dict"):
         raise UsageError(f"{plain} has no tensors to import", hint=f"use the file as it is: -m {reference.name}@{file}")
     state = weights.read_tensors(file) if own else weights.read_foreign(file)
@@ -251,7 +257,8 @@ def _arguments_as(wanted: Reference, said: Info, file: Path) -> dict[str, Any]:
     """What a checkpoint of ours was built with, as changes to the variant it is to be called after. Raises ModelError if it is another model's."""
     own = registry.parse(said.reference.partition("@")[0])
     if (own.source, own.name) != (wanted.source, wanted.name):
-        raise ModelError(f"the checkpoint belongs to {replace(own, weights=None)}, not to {wanted}", where=file, hint=f"--as {own.name}")
+        theirs = replace(own, weights=None)
+        raise ModelError(f"the checkpoint belongs to {theirs}, not to {wanted}", where=file, hint=f"--as {theirs}")
     if own.variant == wanted.variant or own.entry is None:
         return said.arguments
     variants = own.entry.variants

@@ -15,7 +15,7 @@ from cvtool import registry, weights
 from cvtool.data import augment, source
 from cvtool.data.dataset import Dataset, decoded_bytes
 from cvtool.data.loader import Loader
-from cvtool.errors import CvtoolError, InputError, ModelError, UsageError, did_you_mean
+from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
 from cvtool.records import Record
 from cvtool.runtime.device import check_precision, deterministic, pick_device, seed_everything
 from cvtool.train import arguments, optim, schedule, steps
@@ -64,7 +64,7 @@ def plan(
     takes = arguments.known(entry, reference.variant)
     for layer in layers:
         changes |= {key: value for key, value in layer.items() if key not in recipes.DEFAULTS}
-    changes = built_with(changes, takes, reference.name)
+    changes = recipes.built_with(changes, takes, reference.name)
     recipe = recipes.resolve(own, {"init": init}, *({k: v for k, v in layer.items() if k in recipes.DEFAULTS} for layer in layers))
     if recipe["img_size"] and "image_size" in changes and any("image_size" in layer for layer in layers):
         raise UsageError("img_size and image_size are given both", hint="they say how large a picture enters; leave image_size out")
@@ -77,17 +77,6 @@ def plan(
     given = {key: str(value) for key, value in where.items() if value is not None}
     made = {"command": shlex.join(command)} if command else {}
     return Plan(str(replace(reference, weights=None)), given, recipe, made, changes, frozenset(asked))
-
-
-def built_with(changes: Mapping[str, Any], takes: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Arguments of a model's construction, checked against those it takes (keyword -> default). Raises UsageError."""
-    for key in changes:
-        if key not in takes:
-            everything = [*recipes.DEFAULTS, *takes]
-            own = f"; {name} takes {', '.join(takes)}" if takes else ""
-            hint = did_you_mean(key, everything) or "settings: " + ", ".join(recipes.DEFAULTS) + own
-            raise UsageError(f"unknown setting '{key}'", hint=hint)
-    return {key: arguments.checked(key, value, takes[key]) for key, value in changes.items()}
 
 
 def check_names(recipe: Mapping[str, Any]) -> None:
@@ -144,8 +133,6 @@ def resume(
         if key not in recipes.RESUMABLE:
             hint = "a resumed run may change " + ", ".join(recipes.RESUMABLE) + ", device and workers; start a new run for anything else"
             raise UsageError(f"--resume cannot change {key}", hint=hint)
-    reference = registry.parse(planned.model)
-    planned.arguments = built_with(planned.arguments, arguments.known(reference.entry, reference.variant), reference.name)
     if settings:
         planned.recipe, planned.asked = recipes.resolve(planned.recipe, settings), frozenset(settings)
     state = run.state()
@@ -228,8 +215,9 @@ class Job:
         held = "decoded pictures stay in memory" if budget else "pictures are decoded each time (--set cache=2GB keeps them in memory)"
         val = f", {len(validated)} to validate" if len(validated) else ""
         millions = sum(p.numel() for p in model.parameters()) / 1e6
+        pictures = f"{len(trained)} picture{'s' * (len(trained) > 1)}"
         classes = f"{len(self.categories)} class{'es' * (len(self.categories) > 1)}"
-        self.reporter.note(f"{self.plan.model} ({millions:.1f} M parameters) on {self.device}: {len(trained)} pictures{val}, {classes}; {held}")
+        self.reporter.note(f"{self.plan.model} ({millions:.1f} M parameters) on {self.device}: {pictures}{val}, {classes}; {held}")
         return (
             Loader(trained, model.prepare, augment=pipeline, single=not norms, **more),  # type: ignore[arg-type]
             Loader(validated, model.prepare, shuffle=False, **more),  # type: ignore[arg-type]
@@ -242,7 +230,9 @@ class Job:
         per_epoch = -(-len(loader) // recipe["accumulate"])
         turns = min(per_epoch * recipe["epochs"], recipe["steps"] or per_epoch * recipe["epochs"])
         warmup = schedule.warmup_turns(recipe["warmup"], turns=turns, per_epoch=per_epoch)
-        run.info = self.info()
+        run.info, run.settled = self.info(), self.settled()
+        if state is not None:
+            run.compare(state)
         log = Log(run.folder / LOG, keep=state["log_bytes"] if state else 0)
         loop = Loop(
             step=self.step, loader=loader, keeper=run, log=log, device=self.device, epochs=recipe["epochs"], turns=recipe["steps"],
@@ -257,7 +247,7 @@ class Job:
         if state is not None:
             try:
                 loop.load_state_dict(state)
-            except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 raise CvtoolError(f"the saved state does not fit its recipe: {str(error).splitlines()[0]}", where=run.folder / STATE) from error
         try:
             loop.run()
@@ -269,6 +259,12 @@ class Job:
         if loop.at.best is not None and loop.at.best_epoch is not None:
             self.reporter.note(f"best: epoch {loop.at.best_epoch}, {' '.join(f'{k} {v:.4f}' for k, v in shown(run).items())}")
         return run.folder
+
+    def settled(self) -> dict[str, Any]:
+        """What may not change when the run is resumed: all but `recipe.RESUMABLE` and where the data lie."""
+        recipe = {key: value for key, value in self.recipe.items() if key not in recipes.RESUMABLE}
+        names = ", ".join(category["name"] if category else "-" for category in self.categories)
+        return {"model": self.plan.model, **recipe, **self.plan.arguments, "pictures": len(self.train_records), "categories": names}
 
     def info(self) -> weights.Info:
         """What the run's checkpoints say of themselves, metrics aside."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from cvtool.errors import CvtoolError
 
 
 class Log:
@@ -19,14 +22,19 @@ class Log:
         self._file.truncate(min(keep, os.fstat(self._file.fileno()).st_size))
 
     def write(self, **values: Any) -> None:
-        self._file.write(json.dumps({key: tidy(value) for key, value in values.items()}).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({key: tidy(value) for key, value in values.items()}).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            hint = "the last good checkpoint is kept; make room and use --resume"
+            raise CvtoolError(f"the log cannot be written: {error.strerror or error}", where=self.path, hint=hint) from error
 
     def tell(self) -> int:
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be flushed has been told
+            self._file.close()
 
 
 def tidy(value: Any) -> Any:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cvtool.errors import InputError, UsageError, did_you_mean
+from cvtool import registry
+from cvtool.errors import InputError, ModelError, UsageError, did_you_mean
+from cvtool.train import arguments
 from cvtool.train.optim import MOMENTUM
 
 DEFAULTS: dict[str, Any] = {
@@ -82,6 +84,17 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     return value
 
 
+def built_with(changes: Mapping[str, Any], takes: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Arguments of a model's construction, checked against those it takes (keyword -> default). Raises UsageError."""
+    for key in changes:
+        if key not in takes:
+            everything = [*DEFAULTS, *takes]
+            own = f"; {name} takes {', '.join(takes)}" if takes else ""
+            hint = did_you_mean(key, everything) or "settings: " + ", ".join(DEFAULTS) + own
+            raise UsageError(f"unknown setting '{key}'", hint=hint)
+    return {key: arguments.checked(key, value, takes[key]) for key, value in changes.items()}
+
+
 DATA = ("data", "data_val", "data_format", "images", "split", "split_val")
 _LOCAL = ("data", "data_val", "images")  # paths
 _OFF = {"steps": 0, "img_size": 0, "init": ""}  # what is not set is not written: these options take no such value
@@ -116,9 +129,12 @@ class Plan:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
             model, made = values.pop("model"), values.pop("made", {})
             data = {key: values.pop(key) for key in DATA if key in values}
-            arguments = {key: values.pop(key) for key in list(values) if key not in DEFAULTS}
-            return cls(model, data, resolve(values), made, arguments)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, UsageError) as error:
+            changes = {key: values.pop(key) for key in list(values) if key not in DEFAULTS}
+            if changes:
+                reference = registry.parse(model)
+                changes = built_with(changes, arguments.known(reference.entry, reference.variant), reference.name)
+            return cls(model, data, resolve(values), made, changes)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, UsageError, ModelError) as error:
             raise InputError(f"this is not a run's recipe: {str(error).splitlines()[0]}", where=path) from error
 
     def located(self) -> dict[str, str]:

@@ -24,16 +24,19 @@ REDRAW = 10.0  # seconds between two drawings of the curves while epochs are sho
 
 
 class Run:
-    """The loop's keeper. `info` describes the model for its checkpoints."""
+    """The loop's keeper. `info` describes the model for its checkpoints; `settled` is what a resumed run must have in common with this one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.info = weights.Info()
+        self.settled: dict[str, Any] = {}
         self._drawn = -REDRAW
 
     @classmethod
     def make(cls, output: Path, plan: Plan) -> Run:
         """The next free number under `output`; two runs that start together get two."""
+        if output.exists() and not output.is_dir():
+            raise UsageError("-o names a folder to make runs in, and this is a file", where=output)
         try:
             output.mkdir(parents=True, exist_ok=True)
             taken = [int(path.name) for path in output.iterdir() if path.name.isdigit()]
@@ -70,7 +73,16 @@ class Run:
         return state.load(path) if path.exists() else None
 
     def save(self, values: dict[str, Any]) -> None:
-        state.save(values, self.folder / STATE)
+        state.save(values | {"settled": self.settled}, self.folder / STATE)
+
+    def compare(self, values: dict[str, Any]) -> None:
+        """Refuse a state that was saved under other settings or with other data than `settled`. Raises UsageError."""
+        before = values.get("settled", {})
+        changed = [key for key in self.settled if key in before and before[key] != self.settled[key]]
+        if changed:
+            said = ", ".join(f"{key} was {before[key]}, now {self.settled[key]}" for key in changed[:3])
+            hint = "set it back, or start a new run with `-c recipe.toml`"
+            raise UsageError(f"the run was started otherwise, and cannot go on: {said}", where=self.folder / RECIPE, hint=hint)
 
     def epoch(self, model: nn.Module, values: dict[str, Any], *, best: bool) -> None:
         """last, and best if it is; the metrics in a checkpoint are those of its epoch."""

@@ -54,4 +54,5 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"this is not the state of a training run: {str(error).splitlines()[0]}", where=path) from error
+        hint = f"it is damaged; weights that were saved are whole: `cvtool train -m {path.parent}` starts a new run from them"
+        raise InputError("this is not the state of a training run", where=path, hint=hint) from error

@@ -57,8 +57,11 @@ def test_a_sound_set_has_no_findings(tmp_path, png):
         ("unknown-image", {"annotations": [annotation(), annotation(key=2, image=9)]}),
         ("unused-category", {"categories": [{"id": 2, "name": "dog"}, {"id": 3, "name": "cat"}]}),
         ("no-objects", {"annotations": []}),
+        ("no-images", {"images": [], "annotations": []}),
         ("missing-file", {"images": [{"id": 1, "file_name": "none.png", "width": 64, "height": 48}]}),
         ("unreadable-file", {"images": [{"id": 1, "file_name": "bad.png", "width": 64, "height": 48}]}),
+        ("unsafe-name", {"images": [{"id": 1, "file_name": "../../etc/passwd", "width": 64, "height": 48}]}),
+        ("unsafe-name", {"images": [{"id": 1, "file_name": "", "width": 64, "height": 48}]}),
         ("size-mismatch", {"images": [{"id": 1, "file_name": "a.png", "width": 48, "height": 64}]}),
         ("malformed", {"annotations": [annotation(), annotation(key=2, box=(float("nan"), 1, 1, 1))]}),
         ("malformed", {"annotations": [annotation(segmentation=[[1, 1, 2, 2]])]}),
@@ -89,6 +92,17 @@ def test_truncated_pictures_are_found_when_asked_for(tmp_path, png):
     document = coco_file(tmp_path / "x.json")
     assert checks(document) == {}
     assert "unreadable-file" in checks(document, deep=True)
+
+
+def test_what_was_found_before_an_unreadable_entry_is_told(tmp_path, png):
+    for name, line in (("a", "0 0.5 0.5 0 0.1"), ("b", "0 0.5 ? 0.1 0.1"), ("c", "0 0.5 0.5 0.1 0.1")):
+        png(f"images/train/{name}.png")
+        (tmp_path / "labels/train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"labels/train/{name}.txt").write_text(line)
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: [dog, dog]\n")
+    found = checks(tmp_path)
+    assert set(found) == {"empty-box", "malformed", "duplicate-category-name"}
+    assert "b.txt" in found["malformed"]["where"][0]
 
 
 def test_label_maps_are_measured(tmp_path, png):

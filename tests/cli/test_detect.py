@@ -44,7 +44,9 @@ def test_masks_as_label_maps(cvtool, png, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "labels" / "a.png").size == (100, 60)
 
 
-def test_verbose_and_seed_are_taken(cvtool, png) -> None:
-    done = cvtool("detect", png(), "-m", "faster-rcnn.tiny@none", "--seed", "3", "--deterministic", "-v")
+def test_verbose_and_deterministic_are_taken(cvtool, png) -> None:
+    done = cvtool("detect", png(), "-m", "faster-rcnn.tiny@none", "--deterministic", "-v")
     assert done.returncode == 0, done.stderr
     assert "model faster-rcnn.tiny@none" in done.stderr
+    again = cvtool("detect", png(), "-m", "faster-rcnn.tiny@none", "--seed", "3")
+    assert again.returncode == 2, "nothing in it is random"

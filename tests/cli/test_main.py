@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,27 @@ def test_a_plugin_adds_a_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert "did you mean hello" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["cvtool_gone:main", "cvtool_gone.deep", "cvtool.errors.nothing:main", ""])
+def test_the_overview_tells_of_a_broken_plugin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    points = {"hello": types.SimpleNamespace(name="hello", value=value), "fine": types.SimpleNamespace(name="fine", value="cvtool.errors:main")}
+    monkeypatch.setattr(cli, "plugins", lambda: points)
+    assert entry.main(["--help"]) == 0
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "broken" in told["hello"]
+    assert "broken" not in told["fine"]
+
+
+def test_callers_get_their_signal_handler_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert entry.main(["detect"]) == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(entry.main(["detect", "--help"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
 def test_a_built_in_verb_never_asks_for_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked() -> Any:
         raise AssertionError("the plugins were asked for")
@@ -92,6 +115,7 @@ def test_unknown_verbs_get_a_suggestion() -> None:
         ("cvtool detect -m faster-rcnn.ti", 3, "faster-rcnn.tiny"),
         ("cvtool detect -f coco-r", 3, "coco-results"),
         ("cvtool detect --model viola", 3, "viola-jones"),
+        ("cvtool detect -m faster-rcnn@", 3, "faster-rcnn@coco"),
     ],
 )
 def test_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, number: int, expected: str) -> None:

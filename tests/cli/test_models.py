@@ -322,6 +322,10 @@ def test_import_of_a_checkpoint_under_another_variant(run: Run, trained: Path, t
     done = run("import", trained, "--as", "ssd.tiny", "-o", "y.safetensors")
     assert done.returncode == 4
     assert "belongs to faster-rcnn.tiny, not to ssd.tiny" in done.stderr
+    odd = weights.Info(reference=SMALL, arguments={"unheard_of": 1}, categories=numbered(2))
+    weights.save(weights.build(SMALL, categories=numbered(2)), tmp_path / "odd.safetensors", odd)
+    done = run("import", "odd.safetensors", "--as", SMALL, "-o", "y.safetensors")
+    assert (done.returncode, "as the checkpoint says" in done.stderr) == (4, True)
 
 
 def test_import_refuses_code(run: Run, tmp_path: Path) -> None:

@@ -270,3 +270,13 @@ def test_ranks_are_read_from_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
         _ranks.from_environment(None, None)
     with pytest.raises(UsageError, match="--shard"):
         _ranks.from_environment("x.json", "1/2")
+
+
+def test_a_line_feed_in_a_name_tears_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [Record(file_name="a\n\x1b[2Jb.png", width=1, height=1, annotations=[]), Record(file_name="c\nd.png", error="no such file")]
+    assert not any(set("\n\x1b") & set(line) for record in records for line in _table.block(record))
+    with pytest.raises(PartialSuccess):
+        _output.deliver(records, _output.target(None, "jsonl"), Console("detect"))
+    told = capsys.readouterr()
+    assert "c\\nd.png: no such file\n" in told.err
+    assert len(told.out.splitlines()) == 2

@@ -110,6 +110,47 @@ def test_errors(capsys, words: list[str], code: int, said: str) -> None:
     assert 1 <= len(text.splitlines()) <= 3
 
 
+def test_an_argument_of_the_models_construction_is_a_setting(capsys, tmp_path: Path) -> None:
+    a = resolved(capsys, "-m", "mask-rcnn.tiny", "--mask-loss", "softmax")
+    b = resolved(capsys, "-m", "mask-rcnn.tiny", "--set", "mask_loss=softmax")
+    assert a["mask_loss"] == b["mask_loss"] == "softmax"
+    assert resolved(capsys, "-m", "retinanet.tiny", "--box-weight=2")["box_weight"] == 2.0
+    file = tmp_path / "c.toml"
+    file.write_text('mask_loss = "softmax"\n')
+    assert resolved(capsys, "-m", "mask-rcnn.tiny", "-c", file)["mask_loss"] == "softmax"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mask-loss", "softmax", "--set", "mask_loss=softmax"], "--mask-loss and --set mask_loss are given both"),
+        (["--mask-loss", "softmax", "--mask-loss=x"], "given twice"),
+        (["--mask-los", "softmax"], "did you mean --mask-loss"),
+        (["--epcohs", "3"], "did you mean --epochs"),
+        (["--set", "mask_los=x"], "did you mean mask_loss"),
+        (["--set", "epohcs=3"], "did you mean epochs"),
+        (["--mask-loss"], "--mask-loss needs a value"),
+        (["--classes", "3"], "no such option --classes"),
+        (["--mask-channels", "many"], "mask_channels is a whole number"),
+        (["--img-size", "64", "--set", "image_size=96"], "img_size and image_size"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["-z"], "no such option -z"),
+    ],
+)
+def test_an_option_that_nobody_knows(capsys, words: list[str], said: str) -> None:
+    code, text = refused(capsys, "-m", "mask-rcnn.tiny", "--data", "x", "-n", *words)
+    assert said in text
+    assert code == 2
+
+
+def test_an_option_without_effect(capsys, drawn: Path, tmp_path: Path) -> None:
+    code, text = refused(capsys, "-m", MODEL, "--data", drawn, "--val-every", "2", "-o", tmp_path / "runs")
+    assert (code, "--val-every has no effect" in text) == (2, True)
+    code, text = refused(capsys, "-m", MODEL, "--data", drawn, "-o", drawn)
+    assert (code, "this is a file" in text) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_no_run_folder_for_a_command_that_cannot_run(cvtool, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
     done = cvtool("train", "-m", MODEL, "--data", "a.json")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -225,3 +226,16 @@ def test_options_set_for_other_commands_are_passed_over(cvtool, coco, tmp_path):
     assert figure.returncode == 0, figure.stderr
     plain = cvtool("visualize", "-", "-c", "c.toml", "-o", "out.png", input=record(tmp_path))
     assert plain.returncode == 0, plain.stderr
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp"])
+def test_a_full_disk_leaves_no_half_picture(cvtool, png, tmp_path, suffix):
+    """A limit on the size of files fails a write half way, as a full disk does."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+
+    done = cvtool("visualize", png("p.png", 400, 300), "-o", f"out.{suffix}", preexec_fn=limit)
+    assert done.returncode == 1, done.stderr
+    assert "disk full" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]

@@ -138,3 +138,34 @@ def test_pictures_are_decoded_once_within_the_budget() -> None:
     assert all(np.array_equal(plain[i].pixels, dataset[i].pixels) for i in range(4))
     with pytest.raises(ValueError, match="cannot need"):
         Dataset(records, synth.CATEGORIES, needs=("boxen",))
+
+
+def test_merged_categories_are_one() -> None:
+    records = [record({"bbox": [1, 1, 5, 5], "category_id": 7}, {"bbox": [2, 2, 5, 5], "category_id": 8})]
+    found = Dataset(records, [{"id": 1, "name": "object"}], merged=True).target(records[0], 10, 20)
+    assert found.labels.tolist() == [0, 0]
+
+
+def test_a_box_of_a_hairs_width_teaches_nothing() -> None:
+    assert len(target({"bbox": [5, 5, 1e-6, 4], "category_id": 7})) == 0
+
+
+def test_keypoints_of_another_count_are_refused() -> None:
+    categories = [{"id": 1, "name": "person", "keypoints": ["a", "b"]}]
+    with pytest.raises(InputError, match="not 3 x 2"):
+        target({"bbox": [1, 1, 5, 5], "category_id": 1, "keypoints": [1, 2, 2]}, needs=("keypoints",), categories=categories)
+
+
+@pytest.mark.parametrize(
+    ("needs", "annotation", "said"),
+    [
+        (("boxes",), {"bbox": [1, 1, 5, 5], "category_id": 7, "iscrowd": 1}, "learns from boxes"),
+        (("boxes", "masks"), {"bbox": [1, 1, 5, 5], "category_id": 7}, "learns from masks"),
+        (("semantic",), {"bbox": [1, 1, 5, 5], "category_id": 7}, "a class for each pixel, and the training data have boxes"),
+        (("labels",), {"bbox": [1, 1, 5, 5], "category_id": 7}, "a class for each picture, and the training data have boxes"),
+        (("boxes",), {"bbox": [1, 1, 5, 5], "category_id": 99}, "category 99"),
+    ],
+)
+def test_data_without_what_the_model_learns_from(needs: tuple[str, ...], annotation: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Dataset([record(annotation)], [{"id": 7, "name": "seven"}], needs=needs).check()

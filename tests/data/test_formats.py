@@ -76,7 +76,10 @@ def test_coco_through_json_lines_is_the_same(data, tmp_path):
 def test_coco_through_csv_keeps_boxes_ids_and_empty_images(data, tmp_path):
     records = loaded(data)
     back, notes = through(records, "csv", tmp_path, images=data / "coco_sample/tiny_val")
-    assert notes == ["CSV holds boxes only: 382 masks left out"]
+    assert notes == [
+        "CSV names categories beside objects only: 32 categories without an object left out",
+        "CSV holds boxes only: 382 masks left out",
+    ]
     keys = ("bbox", "category_id", "category", "iscrowd")
     for got, want in zip(back, records, strict=True):
         assert [got[key] for key in ("id", "file_name", "width", "height")] == [want[key] for key in ("id", "file_name", "width", "height")]
@@ -417,7 +420,7 @@ def test_yolo_as_others_write_it(tmp_path):
     for part in ("train", "valid"):
         picture(tmp_path / part / "images" / "a.jpg")
         (tmp_path / part / "labels").mkdir()
-    (tmp_path / "train/labels/a.txt").write_text("1 0.5 0.5 0.2 0.4\n\n0 0.1 0.1 0.2 0.2 0.75\n")
+    (tmp_path / "train/labels/a.txt").write_text("\ufeff1 0.5 0.5 0.2 0.4\r\n\n0 0.1 0.1 0.2 0.2 0.75\n")
     (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['cat', 'dog']\n")  # Roboflow's way
     assert formats.recognise(tmp_path) == "yolo"
     assert formats.recognise(tmp_path / "data.yaml") == "yolo"
@@ -501,7 +504,7 @@ XML = """<annotation><filename>{name}</filename><size><width>20</width><height>1
 
 def xml(folder, text):
     (folder / "Annotations").mkdir(parents=True, exist_ok=True)
-    (folder / "Annotations" / "a.xml").write_text(text)
+    (folder / "Annotations" / "a.xml").write_text(text, encoding="utf-16" if "utf-16" in text else "utf-8")
     return folder
 
 
@@ -525,6 +528,8 @@ def test_voc_goes_by_the_stem_not_by_filename(tmp_path):
         ("<annotation><object></object></annotation>", "<name>"),
         ("<annotation>", "not valid XML"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "document type"),
+        ('<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "document type"),
+        ("<html><annotation/></html>", "not a VOC annotation"),
     ],
 )
 def test_malformed_voc_names_the_file(tmp_path, text, words):

@@ -65,6 +65,11 @@ def test_a_link_upwards_does_not_loop(folder):
     assert len(names("a")) == 4
 
 
+def test_a_link_to_itself_is_passed_over(folder):
+    (folder / "a" / "self").symlink_to("self")
+    assert names("a") == ["a/img1.png", "a/img2.png", "a/img10.png", "a/deep/x.jpg"]
+
+
 def test_patterns(folder):
     assert names("a/*.png") == ["a/img1.png", "a/img2.png", "a/img10.png"]
     assert sorted(names("a/**/*.[jp][pn]g")) == ["a/deep/x.jpg", "a/img1.png", "a/img10.png", "a/img2.png"]
@@ -250,6 +255,13 @@ def test_a_picture_on_stdin(folder):
     assert record.size() == (6, 5)
     (plain,) = inputs.read(["-"], stdin=io.BytesIO(data))
     assert plain.pixels().shape == (5, 6, 3)
+
+
+def test_pages_on_stdin(folder):
+    frames = [Image.new("RGB", (4 + i, 3), (i, 0, 0)) for i in range(3)]
+    frames[0].save("many.tif", save_all=True, append_images=frames[1:])
+    records = list(inputs.read(["-"], stdin=stdin((folder / "many.tif").read_bytes())))
+    assert [(record["file_name"], record["page"], record.pixels().shape[1]) for record in records] == [("-", 0, 4), ("-", 1, 5), ("-", 2, 6)]
 
 
 def test_lines_on_stdin_are_passed_on_as_they_come():

@@ -237,6 +237,13 @@ def test_negative_sizes_are_said(run) -> None:
     assert said(run(truth(), [*found(), found(category="person", bbox=[9, 9, -3, 4])[0]]), "negative width or height")
 
 
+@pytest.mark.parametrize("box", [[-9, -9, 30, 40.5], [1e-05, 9, 3, 4e-05], [9, 9, -3, 4], [9, 9, 3, -4]])
+def test_negative_numbers_are_looked_at_in_clean_files_too(run, box) -> None:
+    report = run(truth(), found(bbox=box))
+    assert said(report, "negative width or height") == (min(box[2:]) < 0)
+    assert said(run(truth(), found(score=-0.5)), "scores lie outside [0, 1] (from -0.5 to")
+
+
 # --- masks -----------------------------------------------------------------------------------------------------------------------------------
 
 

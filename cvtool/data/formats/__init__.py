@@ -59,8 +59,9 @@ def recognise(path: str | Path) -> str:
     if not fits:
         if inside := sorted(path.glob("*.json"))[:1] or sorted(path.glob("annotations/*.json"))[:1]:
             raise InputError("a folder is no COCO data set by itself", where=path, hint=f"name the annotation file, such as {inside[0]}")
-        known = "; ".join(f"{_name(module)} ({module.DESCRIPTION})" for module in modules)
-        raise InputError("not a data set in any known format", where=path, hint=f"known: {known}")
+        if path.is_file() and not path.stat().st_size:
+            raise InputError("the file is empty", where=path)
+        raise InputError("not a data set in any known format", where=path, hint="known: " + ", ".join(map(_name, modules)))
     if len(fits) > 1:
         both = " and ".join(_name(module) for module in fits)
         raise UsageError(f"{path} could be {both}", hint="say which with --data-format " + " or ".join(_name(module) for module in fits))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from cvtool.errors import InputError
-from cvtool.records import STDIN, Record
+from cvtool.records import Record
 
 
 @contextlib.contextmanager
@@ -84,38 +84,6 @@ def place(record: Record, target: Path, *, copy: bool) -> bool:
         shutil.copyfile(source, temporary)
     os.replace(temporary, target)
     return True
-
-
-class Names:
-    """Unique base names for the pictures of one folder: `a/1.jpg` and `b/1.jpg` become `1.jpg` and `b_1.jpg`."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self.renamed = 0
-
-    def take(self, record: Record, *, suffix: str | None = None) -> str:
-        """A base name for the record's picture whose stem no other record has; `suffix` replaces its own."""
-        path = Path(str(record.get("file_name") or f"{record.get('id', 'image')}.jpg"))
-        if str(path) == STDIN:
-            path = Path("stdin.jpg")
-        stem = path.stem + (f"_page{record['page']}" if record.get("page") else "")
-        ending = path.suffix if suffix is None else suffix
-        wished = [stem, *("_".join([*path.parent.parts[-depth:], stem]) for depth in range(1, len(path.parent.parts) + 1))]
-        for candidate in wished:
-            candidate = candidate.replace("/", "_").replace("\\", "_")
-            if candidate.lower() not in self._taken:
-                break
-        else:
-            count = 2
-            while f"{stem}_{count}".lower() in self._taken:
-                count += 1
-            candidate = f"{stem}_{count}"
-        self.renamed += candidate != path.stem
-        self._taken.add(candidate.lower())
-        return candidate + ending
-
-    def note(self) -> list[str]:
-        return [f"{count(self.renamed, 'picture')} renamed, because their base names were taken"] if self.renamed else []
 
 
 def count(number: int, thing: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cvtool.data.formats import _polygons
-from cvtool.data.formats._files import Names, count, output_text, place
+from cvtool.data.formats._files import count, output_text, place
+from cvtool.data.names import Names
 from cvtool.errors import InputError
 from cvtool.records import Record, categories_of
 
@@ -34,7 +35,7 @@ def write(
         part = str(record.get("split") or split)
         if part not in seen:
             seen.append(part)
-        if Path(part).name != part:
+        if part == ".." or Path(part).name != part:
             raise InputError(f"the split's name '{part}' is no file name")
         base = names.setdefault(part, Names()).take(record)
         stem, suffix = os.path.splitext(base)

@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cvtool.data.formats._files import Names, count, place
+from cvtool.data.formats._files import count, place
+from cvtool.data.names import Names
 from cvtool.errors import InputError
 from cvtool.records import Record
 
@@ -118,7 +119,7 @@ def write(records: Iterable[Record], out: Path, *, split: str | None = None, cop
         seen.setdefault(name, labels[0].get("category_id"))
         part = record.get("split") or split
         safe = name.replace("/", "_").replace("\\", "_").lstrip(".") or "_"
-        if part is not None and Path(str(part)).name != part:
+        if part is not None and (part == ".." or Path(str(part)).name != part):
             raise InputError(f"the split's name '{part}' is no file name")
         folder = out / str(part) / safe if part else out / safe
         lost["picture"] += not place(record, folder / names.setdefault(folder, Names()).take(record), copy=copy_images)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvtool.data.formats._files import Names, count, output_text, place
+from cvtool.data.formats._files import count, output_text, place
+from cvtool.data.names import Names
 from cvtool.data.roots import Roots
 from cvtool.errors import InputError
 from cvtool.records import Record, categories_of
@@ -182,7 +183,7 @@ def write(records: Iterable[Record], out: Path, *, split: str | None = None, cop
 
     def put(record: Record, stem: str, suffix: str) -> Path | None:
         part = str(record.get("split") or split or "")
-        if part and Path(part).name != part:
+        if part and (part == ".." or Path(part).name != part):
             raise InputError(f"the split's name '{part}' is no file name")
         if not place(record, out / "images" / part / (stem + (suffix or ".jpg")), copy=copy_images):
             missing.append(stem)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from cvtool.data.formats._files import Names, count, output_text, place, reason
+from cvtool.data.formats._files import count, output_text, place, reason
+from cvtool.data.names import Names
 from cvtool.data.roots import Roots
 from cvtool.errors import InputError
 from cvtool.records import Record, categories_of
@@ -203,12 +204,16 @@ def _parse(file: Path) -> ElementTree.Element:
         text = file.read_bytes()
     except OSError as error:
         raise InputError(reason(error), where=file) from error
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:  # entities can blow a small file up to any size
+    plain = text.replace(b"\0", b"")  # UTF-16 too
+    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:  # entities can blow a small file up to any size
         raise InputError("the XML declares a document type, which annotations have no use for; it is refused", where=file)
     try:
-        return ElementTree.fromstring(text)
+        root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise InputError(f"not valid XML: {error}", where=file) from error
+    if root.tag.lower() != "annotation":
+        raise InputError(f"not a VOC annotation: the outermost element is <{root.tag[:40]}>, not <annotation>", where=file)
+    return root
 
 
 def _text(element: ElementTree.Element, key: str) -> str:
@@ -255,7 +260,7 @@ def write(records: Iterable[Record], out: Path, *, split: str = "train", copy_im
     if "train" in lists and "val" in lists and "trainval" not in lists:
         lists["trainval"] = sorted(lists["train"] + lists["val"])
     for name, stems in lists.items():
-        if Path(name).name != name:
+        if name == ".." or Path(name).name != name:
             raise InputError(f"the split's name '{name}' is no file name")
         with output_text(out / "ImageSets" / "Main" / f"{name}.txt") as stream:
             stream.writelines(f"{stem}\n" for stem in stems)

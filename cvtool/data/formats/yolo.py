@@ -247,7 +247,7 @@ def _labels(file: Path, names: list[str], shape: list[int] | None, width: int, h
     found = []
     with opened_text(file) as lines:
         for number, line in enumerate(lines, 1):
-            words = line.split()
+            words = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).split()
             if words:
                 found.append(_object(words, names, shape, width, height, f"{file}, line {number}"))
     return found
