@@ -80,9 +80,22 @@ def command(verb: str) -> Any:
         return _build(import_module(f"cvtool.cli.{verb.replace('-', '_')}"), verb)
     found = plugins()
     if verb in found:
-        return _build(found[verb].load(), verb)
+        return _build(_loaded(found[verb]), verb)
     known = [*verbs(), *found]
     raise UsageError(f"unknown verb '{verb}'", hint=did_you_mean(verb, known) or "verbs: " + ", ".join(known))
+
+
+def _loaded(point: EntryPoint) -> Any:
+    """What a plugin's entry point names. Raises MissingDependency or CvtoolError where it does not load."""
+    from cvtool.errors import CvtoolError, MissingDependency
+
+    try:
+        return point.load()
+    except ImportError as error:
+        raise MissingDependency(f"the plugin verb '{point.name}' does not load: {error}", where=point.value, hint="repair or uninstall it") from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise CvtoolError(f"the plugin verb '{point.name}' does not load: {why}", where=point.value, hint="repair or uninstall it") from error
 
 
 def _build(source: Any, verb: str) -> Any:

@@ -47,7 +47,7 @@ Inputs = Annotated[
 ]
 
 BatchSize = Annotated[
-    int | None, option("batch-size", "-b", min=1, metavar="N", help="Images at a time (default 1 on a CPU, 8 on a GPU); never changes results.")
+    int | None, option("batch-size", "-b", min=1, metavar="N", help="Images at a time (default 1 on a CPU, 8 on a GPU).")
 ]
 Classes = Annotated[list[str] | None, option("classes", metavar="NAME,...", help="Keep only these categories, by name or id.")]
 Conf = Annotated[float | None, option("conf", min=0.0, max=1.0, metavar="F", help="Least score of what is kept.")]

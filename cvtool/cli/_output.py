@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class Target:
     overwrite: bool = False
     resume: bool = False
     part: tuple[int, int] | None = None  # this process's share of a run of several (`_ranks.py`)
-    done: set[tuple[str, int]] = field(default_factory=set)  # inputs that --resume found done: file name and page
+    done: Counter[tuple[str, int]] = field(default_factory=Counter)  # inputs that --resume found done: file name and page, how often
 
     @property
     def journal(self) -> Path:
@@ -44,8 +45,13 @@ class Target:
         return self.path.with_name(self.path.name + ".part" + (f".{self.part[0]}of{self.part[1]}" if self.part else ""))
 
     def pending(self, records: Iterable[Record]) -> Iterator[Record]:
-        """The records that --resume has still to do."""
-        return (record for record in records if not self.done or _key(record) not in self.done)
+        """The records that --resume has still to do. An input that is given twice is done when it was done twice."""
+        left = self.done.copy()
+        for record in records:
+            if left[key := _key(record)] > 0:
+                left[key] -= 1
+            else:
+                yield record
 
 
 def target(
@@ -172,7 +178,7 @@ def deliver(records: Iterable[Record], where: Target, console: Console) -> None:
         console.clear()
     for note in notes:
         console.say(note)
-    before = [f"{len(where.done)} done before"] if where.done else []
+    before = [f"{where.done.total()} done before"] if where.done else []
     if tally.images or before or not tally.bad:
         console.say(tally.line([*console.facts.values(), *before]))
     conclude(tally, bool(where.done))
@@ -240,7 +246,7 @@ def to_journal(records: Iterable[Record], where: Target, console: Console) -> No
         if written or where.done:
             console.clear()
             console.say(
-                f"{_count(written + len(where.done), 'input')} done and kept in {where.journal}; the same command with --resume goes on from there"
+                f"{_count(written + where.done.total(), 'input')} done and kept in {where.journal}; the same command with --resume goes on from there"
             )
         else:
             with suppress(OSError):
@@ -311,20 +317,20 @@ def _key(record: Any) -> tuple[str, int]:
     return str(record.get("file_name")), page if isinstance(page, int) else 0
 
 
-def _found_done(where: Target) -> set[tuple[str, int]]:
+def _found_done(where: Target) -> Counter[tuple[str, int]]:
     """What is done already. Leaves the journal holding exactly that, without the torn last line of a killed run and without errors (one process
     of several keeps those, because the place of a line tells the place of its input)."""
     from cvtool.records import write_line
 
     assert where.path is not None
-    done: set[tuple[str, int]] = set()
+    done: Counter[tuple[str, int]] = Counter()
     fresh = where.journal.with_name(where.journal.name + ".new")
     where.journal.parent.mkdir(parents=True, exist_ok=True)
     try:
         with fresh.open("w", encoding="utf-8") as out:
             for record in _earlier(where):
-                if (where.part or not record.failed) and (key := _key(record)) not in done:
-                    done.add(key)
+                if where.part or not record.failed:
+                    done[_key(record)] += 1
                     write_line(record, out)
         fresh.replace(where.journal)
     finally:

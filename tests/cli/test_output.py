@@ -116,7 +116,7 @@ def test_resume_after_a_kill(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="did not finish"):
         _output.target(str(path))
     where = _output.target(str(path), resume=True)
-    assert where.done == {("0.png", 0), ("1.png", 0)}
+    assert where.done == {("0.png", 0): 1, ("1.png", 0): 1}
     todo = list(where.pending(map(record, range(5))))
     assert [r["file_name"] for r in todo] == ["2.png", "3.png", "4.png"]
     _output.deliver(todo, where, Console("detect", quiet=True))
@@ -280,3 +280,12 @@ def test_a_line_feed_in_a_name_tears_no_line(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr()
     assert "c\\nd.png: no such file\n" in told.err
     assert len(told.out.splitlines()) == 2
+
+
+def test_an_input_given_twice_is_done_when_it_was_done_twice(tmp_path):
+    from cvtool.records import Record
+
+    (tmp_path / "x.jsonl.part").write_text('{"file_name": "a"}\n{"file_name": "b"}\n')
+    where = _output.target(str(tmp_path / "x.jsonl"), resume=True)
+    left = where.pending(Record(file_name=name) for name in ("a", "b", "a", "c"))
+    assert [record["file_name"] for record in left] == ["a", "c"]
