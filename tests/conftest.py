@@ -22,6 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = {"CVTOOL_TEST_DATA"}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that fork go first: a process whose torch has computed gradients holds threads, and a fork of it may wait for them for ever."""
+    items.sort(key=lambda item: item.path.name != "test_resume.py")
+
+
 @pytest.fixture(autouse=True)
 def _own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's settings or caches."""

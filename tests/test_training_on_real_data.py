@@ -56,7 +56,7 @@ def score(cvtool, folder: Path, verb: str, truth: Path, images: Path, run: Path,
 )
 def test_detectors_learn_eight_pictures_of_cells(data, cvtool, tmp_path, model, epochs, least):
     truth, images = cells(data, tmp_path, cvtool)
-    run = trained(cvtool, "-m", model, "--data", truth, "--images", images, "--epochs", epochs, "-b", 4, "--set", "val_every=1000")
+    run = trained(cvtool, "-m", model, "--data", truth, "--images", images, "--epochs", epochs, "-b", 4)
     assert score(cvtool, tmp_path, "detect", truth, images, run)["AP50"] > least
 
 
@@ -76,7 +76,7 @@ def test_keypoint_rcnn_learns_eight_photographs(data, cvtool, tmp_path):
     images = data / "coco_sample" / "tiny_train"
     source = data / "coco_sample" / "annotations" / "person_keypoints_tiny_train.json"
     truth = subset(source, tmp_path / "truth.json", keypoints=True)
-    run = trained(cvtool, "-m", "keypoint-rcnn.small", "--data", truth, "--images", images, "--epochs", 80, "-b", 4)
+    run = trained(cvtool, "-m", "keypoint-rcnn.small", "--data", truth, "--images", images, "--epochs", 50, "-b", 4)
     metrics = score(cvtool, tmp_path, "detect", truth, images, run, "keypoints")
     assert metrics["AP50"] > 0.5, metrics
 
@@ -90,7 +90,7 @@ def test_rpn_proposes_the_cells_it_was_shown(data, cvtool, tmp_path):
     from cvtool.ops.boxes import iou, xywh_to_xyxy
 
     truth, images = cells(data, tmp_path, cvtool)
-    run = trained(cvtool, "-m", "rpn.small", "--data", truth, "--images", images, "--epochs", 40, "-b", 4, "--set", "val_every=1000")
+    run = trained(cvtool, "-m", "rpn.small", "--data", truth, "--images", images, "--epochs", 40, "-b", 4)
     found = cvtool("detect", truth, "--images", images, "-m", run, "--max-det", 100, "-q")
     assert found.returncode == 0, found.stderr
     proposals = {record["id"]: record["annotations"] for record in map(json.loads, found.stdout.splitlines())}

@@ -205,7 +205,13 @@ class Loop:
                 self.scaler.scale(total).backward()
             if self.clip:
                 self.scaler.unscale_(phase.optimizer)
-                nn.utils.clip_grad_norm_(phase.params, self.clip)
+                norm = nn.utils.clip_grad_norm_(phase.params, self.clip)
+                if not self.scaler.is_enabled() and not math.isfinite(norm):  # the scaler leaves such a turn out
+                    raise CvtoolError(
+                        f"the gradient is not finite, though the loss is: {', '.join(values)}",
+                        where=f"epoch {self.at.epoch + 1}, turn {self.at.turn + 1}: {', '.join(name for _, names in batches for name in names)}",
+                        hint="a lower --lr, a longer warmup or --precision fp32 may help; the last saved state is kept",
+                    )
             self.scaler.step(phase.optimizer)
         if due:
             self.scaler.update()

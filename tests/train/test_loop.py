@@ -240,3 +240,15 @@ def test_empty_losses_are_an_error(make_loop, toys) -> None:
 
     with pytest.raises(CvtoolError, match="empty"):
         make_loop(model=Silent, keeper=toys.Keeper()).run()
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_with_the_weights_whole(make_loop, toys) -> None:
+    class Edge(toys.Toy):
+        def losses(self, batch):
+            return super().losses(batch) | {"edge": (self.linear.weight * 0).square().sum().sqrt()}  # 0, with the slope 0 / 0
+
+    loop = make_loop(model=Edge, clip=1.0)
+    with pytest.raises(CvtoolError, match="the gradient is not finite"):
+        loop.run()
+    assert all(p.isfinite().all() for p in loop.step.model.parameters())
+    assert not loop.keeper.epochs

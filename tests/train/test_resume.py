@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -222,29 +223,35 @@ def test_names_and_sizes_are_checked_before_anything_is_read() -> None:
 
 
 def test_arguments_of_the_model_survive(drawn: Path, tmp_path: Path) -> None:
-    layers = [{"epochs": 1, "box_weight": 1.5}]
-    run = task.train("retinanet.tiny", drawn, output=tmp_path, device="cpu", layers=layers)
+    work = child(lambda: task.train("retinanet.tiny", drawn, output=tmp_path, device="cpu", layers=[{"epochs": 1, "box_weight": 1.5}]))
+    assert finish(work) == 0
+    run = tmp_path / "0001"
     assert weights.read_info(run).arguments == {"box_weight": 1.5}
-    task.resume(run, settings={"epochs": 2}, device="cpu")
+    assert finish(child(lambda: task.resume(run, settings={"epochs": 2}, device="cpu"))) == 0
     assert weights.read_info(run / "last.safetensors").arguments == {"box_weight": 1.5}
     assert weights.load(str(run))[0].box_weight == 1.5
     assert task.plan(str(run), drawn).arguments == {"box_weight": 1.5}
 
 
 def test_a_model_that_merges_categories(drawn: Path, tmp_path: Path) -> None:
-    run = task.train("rpn.tiny", drawn, data_val=drawn.with_name("val.json"), output=tmp_path, device="cpu", layers=[{"epochs": 1, "steps": 2}])
-    info = weights.read_info(run)
+    val = drawn.with_name("val.json")
+    work = child(lambda: task.train("rpn.tiny", drawn, data_val=val, output=tmp_path, device="cpu", layers=[{"epochs": 1, "steps": 2}]))
+    assert finish(work) == 0
+    info = weights.read_info(tmp_path / "0001")
     assert [c["name"] for c in info.categories] == ["object"]
     assert "AP" in info.metrics
     assert [c["name"] for c in weights.load("rpn.tiny@none")[1].categories] == ["object"]
 
 
-def test_a_recipe_edited_by_hand_is_refused(drawn: Path, tmp_path: Path) -> None:
-    run = task.train(MODEL, drawn, output=tmp_path, device="cpu", layers=[{"epochs": 1, "steps": 1}])
+def test_a_recipe_edited_by_hand_is_refused(whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
     recipe = run / "recipe.toml"
     recipe.write_text(recipe.read_text().replace('optimizer = "adamw"', 'optimizer = "sgd"'))
+    assert finish(child(lambda: task.resume(run, settings={"epochs": 4}, device="cpu"))) == UsageError.exit_code
+    kept = Run(run)
+    kept.settled = {"optimizer": "sgd"}
     with pytest.raises(UsageError, match="optimizer was adamw, now sgd"):
-        task.resume(run, settings={"epochs": 2}, device="cpu")
+        kept.compare(kept.state() or {})
 
 
 def test_a_model_and_data_that_do_not_fit_make_no_folder(drawn: Path, tmp_path: Path) -> None:
