@@ -46,9 +46,7 @@ Inputs = Annotated[
     typer.Argument(metavar="INPUT", help="Images, folders, globs, @list.txt, a COCO file, JSON lines, or - (records or image bytes)."),
 ]
 
-BatchSize = Annotated[
-    int | None, option("batch-size", "-b", min=1, metavar="N", help="Images at a time (default 1 on a CPU, 8 on a GPU).")
-]
+BatchSize = Annotated[int | None, option("batch-size", "-b", min=1, metavar="N", help="Images at a time (default 1 on a CPU, 8 on a GPU).")]
 Classes = Annotated[list[str] | None, option("classes", metavar="NAME,...", help="Keep only these categories, by name or id.")]
 Conf = Annotated[float | None, option("conf", min=0.0, max=1.0, metavar="F", help="Least score of what is kept.")]
 Config = Annotated[
