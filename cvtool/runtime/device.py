@@ -75,37 +75,16 @@ def deterministic(on: bool = True) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def memory_free(device: torch.device | str) -> int:
-    """Bytes that can still be taken on the device: the driver's figure on CUDA, available memory elsewhere."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return _memory()[0]
-
-
 def memory_total(device: torch.device | str) -> int:
-    """Bytes that the device has in all."""
+    """Bytes that the device has in all; of main memory, a container's own limit counts where it is lower."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
-    return _memory()[1]
-
-
-def _memory() -> tuple[int, int]:
-    """(available, all) bytes of main memory; a container's own limit counts where it is lower."""
-    page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
-    if not page:  # Windows: nothing in the standard library tells
-        return 4 << 30, 8 << 30
-    total = page * os.sysconf("SC_PHYS_PAGES")
-    available = page * os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else total // 2
+    if not hasattr(os, "sysconf"):  # Windows: nothing in the standard library tells
+        return 8 << 30
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        with open("/proc/meminfo") as file:
-            available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
         with open("/sys/fs/cgroup/memory.max") as file:
-            limit = int(file.read())
-        with open("/sys/fs/cgroup/memory.current") as file:
-            used = int(file.read())
-        total, available = min(total, limit), min(available, max(0, limit - used))
-    except (OSError, StopIteration, ValueError):  # no Linux, or no limit ("max")
-        pass
-    return available, total
+            return min(total, int(file.read()))
+    except (OSError, ValueError):  # no Linux, or no limit ("max")
+        return total
