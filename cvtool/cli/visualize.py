@@ -103,7 +103,7 @@ def _with_figures(function: Any) -> str:
     lines = []
     for figure, (summary, options) in figures.catalogue().items():
         needed = "".join(f" --{name} {facts['metavar']}" for name, facts in options.items() if facts["default"] is None)
-        lines += [f"    cvtool visualize {figure} IMG{needed}", f"        {summary}"]
+        lines += [f"    cvtool visualize {figure}{' IMG' if figures.pictured(figure) else ''}{needed}", f"        {summary}"]
         for name, facts in options.items():
             merged.setdefault(name, []).append((figure, facts))
     signature = inspect.signature(function, eval_str=True)
@@ -337,10 +337,15 @@ def _draw_figure(name: str, given: list[str], options: dict[str, Any], target: _
 
     if target.many:
         raise UsageError(f"the figure '{name}' is one picture; give -o a file", where=f"-o {target.path}")
-    records = list(_exactly_one(inputs.read(given)))
-    image = figures.draw(name, records[0].pixels(), options)
+    if not figures.pictured(name):
+        if given:
+            raise UsageError(f"the figure '{name}' is drawn of numbers, not of a picture", hint=f"leave {given[0]} out")
+        source, image = None, figures.draw(name, None, options)
+    else:
+        record = next(iter(_exactly_one(inputs.read(given))))
+        source, image = record.get("file_name"), figures.draw(name, record.pixels(), options)
     if target.path is None:
         _to_stdout(image)
     else:
-        target.free(target.path, records[0].get("file_name"))
+        target.free(target.path, source)
         _save(image, target.path)

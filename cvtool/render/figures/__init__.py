@@ -2,6 +2,7 @@
 
 A figure's file has a docstring (its first line is its line of help), OPTIONS and `figure(picture, **options) -> PIL.Image`. OPTIONS is a plain
 literal, option name -> {"default": text or whole number, "help": ..., "metavar": ...}; a default of None means that the option must be given.
+A figure of numbers alone says `PICTURE = False` and is `figure(**options)`: `cvtool visualize NAME -o FIGURE.png`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ def catalogue() -> dict[str, tuple[str, dict[str, dict[str, Any]]]]:
     return found
 
 
+@cache
+def pictured(name: str) -> bool:
+    """Whether the figure is drawn of a picture."""
+    text = Path(__file__).with_name(f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    return not any(line.startswith("PICTURE = False") for line in text.splitlines())
+
+
 def draw(name: str, picture: Any, options: dict[str, Any]) -> Any:
-    """The figure of that name for a picture (H W 3 uint8 RGB) as a PIL image."""
-    return import_module(f"{__name__}.{name.replace('-', '_')}").figure(picture, **options)
+    """The figure of that name as a PIL image; `picture` is H W 3 uint8 RGB, or None where it takes none."""
+    figure = import_module(f"{__name__}.{name.replace('-', '_')}").figure
+    return figure(picture, **options) if pictured(name) else figure(**options)
