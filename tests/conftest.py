@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from hypothesis import settings
 
 # Several test processes share the cores; torch's threads, which spin while they wait, would slow each other down five times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts background jobs (`pytest &`) with Ctrl-C ignored, and their children inherit that; the tests that send it need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("shared", deadline=None)  # a busy machine is no failure
 settings.load_profile("shared")
