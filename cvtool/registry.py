@@ -85,8 +85,8 @@ class Entry:
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """All verbs that take this model, its own first."""
-        return tuple(self._literal("VERBS") or (self.verb,))
+        """All verbs that take this model, its own first. What classifies pictures also embeds them, by what it sees before it decides."""
+        return tuple(self._literal("VERBS") or ((self.verb, "embed") if self.verb == "classify" else (self.verb,)))
 
     def load(self) -> ModuleType:
         """Import the model file. Raises MissingDependency for a package that it needs, ModelError for a plugin that does not import."""

@@ -23,6 +23,7 @@ from cvtool.checkpoint import (
     missing,
     read_foreign,
     read_info,
+    read_prepare,
     read_tensors,
     save,
     versions,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Info", "build", "checkpoint_of", "default_categories", "facts_of", "fill", "is_own", "load", "locate", "named_categories", "read_foreign",
-    "read_info", "read_tensors", "renamed", "save", "sha256", "shipped_path", "versions",
+    "read_info", "read_prepare", "read_tensors", "renamed", "save", "sha256", "shipped_path", "versions",
 ]  # fmt: skip
 
 
@@ -226,11 +227,11 @@ def _filled(reference: Reference, info: Info, path: Path, classes: int | None, s
         model.read_weights(path)
     else:
         tensors = state if state is not None else renamed(reference, read_foreign(path))
+        if hasattr(model, "resize_for"):  # arrays whose lengths only fitting knows
+            model.resize_for(tensors)
         info = replace(info, fresh=fill(model, tensors, path, str(reference), strict=own))
     if info.prepare is not None and hasattr(model, "prepare"):
-        from cvtool.batch import Prepare
-
-        model.prepare = Prepare.from_dict(info.prepare)
+        model.prepare = read_prepare(info)
     return model, replace(info, categories=model.categories, prepare=_prepare_of(model))
 
 

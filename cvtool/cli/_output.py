@@ -24,7 +24,7 @@ from cvtool.errors import InputError, PartialSuccess, UsageError
 if TYPE_CHECKING:
     from cvtool.records import Record
 
-BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco", ".csv": "csv"}
+BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco", ".csv": "csv", ".npz": "npz"}
 
 
 @dataclass

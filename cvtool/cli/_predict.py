@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from cvtool.records import Record
 
 
-def predict(verb: str, given: dict[str, Any]) -> None:
+def predict(verb: str, given: dict[str, Any], then: Callable[[Iterable[Record]], Iterable[Record]] | None = None) -> None:
     """Run `cvtool.tasks.<verb>` on the inputs, with the options as the verb's `main` got them (by name), and deliver the records.
 
-    Everything that can be refused is refused before torch is imported.
+    Everything that can be refused is refused before torch is imported. then: what becomes of the records before they are delivered.
     """
     console = Console(verb, quiet=given["quiet"], verbose=given["verbose"])
     if "tile" in given:
@@ -45,10 +45,13 @@ def predict(verb: str, given: dict[str, Any]) -> None:
 
     download.set_progress(console.transfer)
     options = {name: given[name] for name in inspect.signature(task).parameters if name in given and name != "model"}
-    options["classes"] = _options.split_commas(given.get("classes"))
+    if "classes" in given:
+        options["classes"] = _options.split_commas(given["classes"])
     if ranks:
         options["device"] = ranks.device(given["device"])
     done = task(where.pending(records), reference, **options, report=console.say, facts=console.facts)
+    if then is not None:
+        done = then(done)
     if ranks:
         ranks.deliver(done, where, console)
     else:

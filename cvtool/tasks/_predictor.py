@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cvtool.errors import InputError, UsageError
-from cvtool.results import Result
+from cvtool.results import Embedding, Result
 from cvtool.runtime.pool import Loaded
 
 Report = Callable[[str], None]
@@ -40,10 +40,13 @@ class Predictor:
     """A model with the options that were given, safe against running out of memory. Calling it with pictures (H W 3 uint8 arrays) gives
     each one's result, or the error that it met."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, report: Report) -> None:
-        self.loaded, self.report = loaded, report
+    def __init__(self, loaded: Loaded, settings: Settings, report: Report, *, embeds: bool = False) -> None:
+        """embeds: ask for features, not for answers. Raises UsageError where the model has none, or an option means nothing to it."""
+        self.loaded, self.report, self.embeds = loaded, report, embeds
         self.prepare = loaded.model.prepare
-        self.options = accepted(loaded, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
+        if embeds and not hasattr(loaded.model, "embed"):
+            raise UsageError(f"{loaded.reference} gives no features", hint="`cvtool models list --verb embed` shows what does")
+        self.options = {} if embeds else accepted(loaded, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
         if settings.img_size is not None:
             if not hasattr(self.prepare, "sized"):
                 raise UsageError(f"--img-size has no effect on {loaded.reference}", hint="it sees pictures in one size only")
@@ -93,7 +96,10 @@ class Predictor:
         if hasattr(batch, "to"):
             batch = batch.to(self.loaded.device)
         with torch.inference_mode(), self.loaded.autocast():
-            results = self.loaded.model.predict(batch, **self.options)
+            if self.embeds:
+                results = [Embedding(vector) for vector in self.loaded.model.embed(batch).float()]
+            else:
+                results = self.loaded.model.predict(batch, **self.options)
         return [result.to("cpu") for result in results]
 
     def _halve(self, size: int) -> None:

@@ -29,7 +29,7 @@ from cvtool.runtime.pool import pool as shared_pool
 from cvtool.tasks._choose import choose, examples
 from cvtool.tasks._crops import Crops
 from cvtool.tasks._predictor import Predictor, Report, Settings
-from cvtool.tasks._tiling import Part, Pasted, Window, merge, windows
+from cvtool.tasks._tiling import Part, Pasted, Window, inside, merge, windows
 
 LOOKAHEAD = 4  # batches that may wait, half filled, for pictures of their own shape
 
@@ -178,6 +178,7 @@ class _Job:
     image: _Image
     number: int
     window: Window
+    kept: Window | None = None  # the part of the window that is the model's answer; None: all of it
 
     @property
     def pixels(self) -> np.ndarray:
@@ -190,26 +191,41 @@ class _Shower:
 
     def __init__(self, loaded: Loaded, verb: str, settings: Settings, report: Report) -> None:
         self.loaded, self.verb, self.settings, self.report = loaded, verb, settings, report
-        self.predict = Predictor(loaded, settings, report)
+        self.predict = Predictor(loaded, settings, report, embeds=verb == "embed")
         self.categories = loaded.info.categories
         self.classes = None if settings.classes is None else rec.choose(self.categories, settings.classes)
         self.made_by = rec.made_by(verb, loaded.reference, categories=self.categories, weights_sha256=loaded.info.sha256)
         self.groups: dict[Any, list[_Job]] = {}
+        self.told = False
         self.crops = Crops(settings.save_crops) if settings.save_crops else None
 
     def take(self, image: _Image) -> None:
         """Put a picture's windows into the groups of their batch shapes, and show every group that is full."""
         assert image.pixels is not None
         height, width = image.pixels.shape[:2]
-        parts = windows(width, height, self.settings.tile, 0.2 if self.settings.overlap is None else self.settings.overlap)
+        parts = self._windows(width, height)
         image.expected = len(parts)
-        for number, window in enumerate(parts):
+        for number, (window, kept) in enumerate(parts):
             key = self.predict.shape(window.height, window.width)
-            self.groups.setdefault(key, []).append(_Job(image, number, window))
+            self.groups.setdefault(key, []).append(_Job(image, number, window, kept))
             if len(self.groups[key]) >= self.predict.batch_size:
                 self._show(key)
             elif sum(map(len, self.groups.values())) >= self.predict.batch_size * LOOKAHEAD:
                 self._show(next(iter(self.groups)))
+
+    def _windows(self, width: int, height: int) -> list[tuple[Window, Window | None]]:
+        """The windows over a picture, and what is kept of them: without seams where the model says how much context it takes."""
+        tile, overlap = self.settings.tile, self.settings.overlap
+        context = getattr(self.loaded.model, "context", None)
+        if tile is not None and overlap is None and context is not None and self.predict.prepare.resize is None and max(width, height) > tile:
+            step = self.predict.prepare.multiple_of
+            if found := inside(width, height, tile, context, step):
+                return list(found)
+            if not self.told:
+                enough = f"--tile {2 * context + step} or more shows none"
+                self.report(f"windows of {tile} pixels may show seams, because a pixel's class depends on {context} around it; {enough}")
+                self.told = True
+        return [(window, None) for window in windows(width, height, tile, 0.2 if overlap is None else overlap)]
 
     def show_oldest(self, image: _Image) -> None:
         """Show what a picture is still waiting for."""
@@ -225,7 +241,8 @@ class _Shower:
             if isinstance(result, Exception):
                 image.answer, image.parts, image.pixels = image.record.with_error(result), {}, None
                 continue
-            image.parts[job.number] = Part.of(job.window, self._fitting(result)) if image.expected > 1 else Part(job.window, self._fitting(result))
+            part = Part.of(job.window, self._fitting(result)) if image.expected > 1 else Part(job.window, self._fitting(result))
+            image.parts[job.number] = part if job.kept is None else part.only(job.kept)
             if len(image.parts) == image.expected:
                 self._finish(image)
 
