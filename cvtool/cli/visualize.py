@@ -4,6 +4,7 @@ INPUT is records of other verbs (- or .jsonl), a COCO file (its ground truth is 
 set. With -o the pictures keep their names and kind of file, and a piped stdout carries records of the new pictures; without -o exactly one
 picture goes to a pipe as PNG. Colours belong to the categories' names. Pictures under 320 pixels are enlarged; --scale 1 leaves every size.
 Objects scored under 0.25 are not drawn unless --conf says so.
+--augment shows each picture as training would see it, --samples times, with its boxes, masks and keypoints moved along: a.jpg gives a-1.jpg ...
 
 Examples:
 
@@ -11,6 +12,8 @@ Examples:
     cvtool visualize val.json --images val2017/ --classes person,car --grid sheet.jpg
     cvtool visualize dt.json --gt val.json --conf 0.3 -o compared/
     cvtool segment cat.jpg -m mask-rcnn | cvtool visualize - > cat.png
+    cvtool visualize val.json --augment flip,randaugment:2,9 --grid sheet.png
+    cvtool visualize runs/0007 runs/0008 -o curves.png
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cvtool.cli import _curves, _output
 from cvtool.cli import _options as opt
-from cvtool.cli import _output
 from cvtool.cli._console import Console
 from cvtool.errors import CvtoolError, InputError, UsageError
 from cvtool.render import figures
@@ -37,9 +41,11 @@ ColorBy = Annotated[
     Literal["category", "instance"] | None,
     typer.Option("--color-by", help="A colour for each category (neighbours in shades of it), or for each object. [default: category]"),
 ]
+Augment = Annotated[str | None, typer.Option("--augment", metavar="NAME,...", help="Draw what training would see, such as flip,randaugment:2,9.")]
 GroundTruth = Annotated[str | None, typer.Option("--gt", metavar="PATH", help="This ground truth beside it: a COCO file, JSON lines or a data set.")]
 LabelNames = Annotated[bool, typer.Option("--labels/--no-labels", help="Names and scores, legends.")]
 LineWidth = Annotated[float | None, typer.Option("--line-width", min=1.0, max=1000.0, metavar="N", help="Pixels (default: by the picture's size).")]
+Samples = Annotated[int | None, typer.Option("--samples", min=1, metavar="N", help="Pictures made of each with --augment. [default: 8]")]
 Scale = Annotated[float | None, typer.Option("--scale", min=0.01, max=64.0, metavar="N", help="The picture N times as large (default: see above).")]
 
 # suffix -> how Pillow writes it; a source of any other kind becomes a PNG
@@ -65,6 +71,10 @@ def main(
     color_by: ColorBy = None,
     line_width: LineWidth = None,
     scale: Scale = None,
+    augment: Augment = None,
+    samples: Samples = None,
+    seed: opt.Seed = None,
+    smooth: _curves.Smooth = None,
     data: opt.Data = None,
     split: opt.Split = None,
     data_format: opt.DataFormat = None,
@@ -78,23 +88,46 @@ def main(
 ) -> None:
     console = Console("visualize", quiet=quiet, verbose=verbose)
     given = list(inputs or ())
+    varying = {"augment": augment, "samples": samples, "seed": seed}
     drawing = {"classes": opt.split_commas(classes), "conf": conf, "max_det": max_det, "color_by": color_by, "line_width": line_width, "scale": scale}
     reading = {"gt": gt, "data": data, "split": split, "data_format": data_format, "images": images, "files0_from": files_from}
     name = given[0] if given and given[0] in figures.catalogue() and not os.path.lexists(given[0]) else None
     typed = {option for option in context.params if getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"}
-    chosen = _figure_options(name, figure_options, typed)
+    known = figures.catalogue()[name][1] if name is not None else {}
+    chosen = _figure_options(name, figure_options | {option: value for option, value in varying.items() if option in known}, typed)
     target = _Target(output, overwrite, grid)
     if name is not None:
         spelt = {"files_from": "files0-from", "names": "labels"}
-        for option in [*(drawing | reading), "files_from", "grid", "names"]:
-            if option in typed:
+        for option in [*(drawing | reading | varying), "files_from", "grid", "names", "smooth"]:
+            if option in typed and option not in chosen:
                 raise UsageError(f"--{spelt.get(option, option).replace('_', '-')} has no effect on the figure '{name}'")
         _draw_figure(name, given[1:], chosen, target)
         return
-    records = _records(given, reading)
+    if _curves.are_runs(given):
+        if target.many:
+            raise UsageError("curves of runs are one picture; give -o a file", where=f"-o {target.path}")
+        target.put(_curves.draw(given, smooth, typed))
+        return
+    if smooth is not None:
+        raise UsageError("--smooth has no effect without run folders", hint="such as: cvtool visualize runs/0001 runs/0002 -o curves.png")
+    records = _varied(_records(given, reading), varying, gt, typed)
     if not target.many and (target.path is not None or grid is None):
         records = _exactly_one(records)
     _draw(records, target, console, drawing | {"color_by": color_by or "category", "names": names}, reading)
+
+
+def _varied(records: Iterable[Record], varying: dict[str, Any], gt: str | None, typed: set[str]) -> Iterable[Record]:
+    """The records as they are, or augmented."""
+    if varying["augment"] is None:
+        for option in ("samples", "seed"):
+            if option in typed:
+                raise UsageError(f"--{option} has no effect without --augment", hint="such as --augment randaugment:2,9")
+        return records
+    if gt is not None:
+        raise UsageError("--gt and --augment exclude each other: the truth beside the picture would not move with it")
+    from cvtool.tasks.augment import augmented
+
+    return augmented(records, varying["augment"], samples=varying["samples"] or 8, seed=varying["seed"] or 0)
 
 
 def _with_figures(function: Any) -> str:
@@ -107,13 +140,19 @@ def _with_figures(function: Any) -> str:
         for name, facts in options.items():
             merged.setdefault(name, []).append((figure, facts))
     signature = inspect.signature(function, eval_str=True)
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    own = {p.name: p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
+    parameters = []
     for name, uses in merged.items():
         kind: Any = int | None if all(isinstance(facts["default"], int) for _, facts in uses) else str | None
         text = "; ".join(f"{figure}: {facts['help']}" + (f" [default: {d}]" if (d := facts["default"]) is not None else "") for figure, facts in uses)
+        if name in own:  # one option for the command and the figures
+            shared = copy(own[name].annotation.__metadata__[0])
+            shared.help = f"{shared.help} {text}"
+            own[name] = own[name].replace(annotation=Annotated[kind, shared])
+            continue
         option = typer.Option(f"--{name.replace('_', '-')}", metavar=uses[0][1].get("metavar", "N"), help=text)
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]))
-    function.__signature__ = signature.replace(parameters=parameters)
+    function.__signature__ = signature.replace(parameters=[*own.values(), *parameters])
     return "\nFigures that explain, with the options marked by their names:\n\n" + "\n".join(lines) + "\n"
 
 
@@ -174,6 +213,14 @@ class _Target:
             raise UsageError(f"{path} is a folder", hint="name a file in it")
         if not self.overwrite and path.is_file():
             raise UsageError(f"{path} exists", hint="--overwrite to replace it, or name another place")
+
+    def put(self, image: Any, source: str | None = None) -> None:
+        """Write the one picture there is."""
+        if self.path is None:
+            _to_stdout(image)
+        else:
+            self.free(self.path, source)
+            _save(image, self.path)
 
 
 def _kind_of(path: Path, option: str) -> None:
@@ -295,7 +342,7 @@ def _saved(drawn: Iterator[Any], target: _Target, objects: list[int]) -> Iterato
         if target.many:
             suffix = Path(str(record.get("file_name"))).suffix
             path = target.path / names.take(record, suffix=suffix if suffix.lower() in KINDS else ".png")
-        target.free(path, None if record.data is not None else record.get("file_name"))
+        target.free(path, None if record.data is not None else drawing.source)
         _save(drawing.image, path)
         yield drawing.saved_as(path)
 
@@ -344,8 +391,4 @@ def _draw_figure(name: str, given: list[str], options: dict[str, Any], target: _
     else:
         record = next(iter(_exactly_one(inputs.read(given))))
         source, image = record.get("file_name"), figures.draw(name, record.pixels(), options)
-    if target.path is None:
-        _to_stdout(image)
-    else:
-        target.free(target.path, source)
-        _save(image, target.path)
+    target.put(image, source)

@@ -29,6 +29,11 @@ class Drawing:
     size: tuple[int, int] = (0, 0)  # of the source
     objects: int = 0  # drawn
 
+    @property
+    def source(self) -> str | None:
+        """The file that the picture comes from."""
+        return getattr(self.record, "origin", None) or self.record.get("file_name")
+
     def saved_as(self, path: str | os.PathLike) -> Record:
         """The record of the new picture: `file_name` is it, `source` the old; annotations are moved into its pixels."""
         if self.image is None:
@@ -36,7 +41,7 @@ class Drawing:
         moved = [_moved(a, self.size, self.scale, self.image.size) for a in self.record.get("annotations") or ()]
         other = self.record.changed(
             file_name=os.fspath(path),
-            source=self.record.get("file_name"),
+            source=self.source,
             width=self.image.width,
             height=self.image.height,
             annotations=moved if "annotations" in self.record else None,

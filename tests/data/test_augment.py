@@ -92,7 +92,7 @@ def test_window_keeps_what_has_its_centre_inside() -> None:
 def test_crop_never_loses_the_last_object() -> None:
     target = Boxes(torch.tensor([[0.0, 0, 2, 2]]), torch.zeros(1, dtype=torch.int64))
     for seed in range(60):
-        pixels, kept = augment.crop(np.zeros((30, 30, 3), np.uint8), target, np.random.default_rng(seed))
+        pixels, kept = augment.AUGMENTATIONS["crop"]()(np.zeros((30, 30, 3), np.uint8), target, np.random.default_rng(seed))
         assert len(kept) == 1
         assert min(pixels.shape[:2]) >= 18
 
@@ -133,9 +133,27 @@ def test_names() -> None:
     out, same = augment.pipeline("none")(pixels, target, np.random.default_rng(0))
     assert out is pixels
     assert same is target
-    for text, said in (("flops", "flip"), ("flip,mosaic", "none, flip, flips, crop, scale, color"), ("colour", "color")):
+    for text, said in (("flops", "flip"), ("flip,mosaic", "none, flip, flips, vflip, crop"), ("colour", "color"), ("none:1", "no argument")):
         with pytest.raises(UsageError, match=said):
             augment.pipeline(text)
+    for text, said in (
+        ("rotate:400", "rotate: degrees is from 0 to 180, not 400"),
+        ("erasing:0.5,fill=red", "fill is black or grey or noise"),
+        ("erasing:low=0.5,high=0.1", "empty"),
+        ("shift:0", "at least 1"),
+        ("shift:4,mode=wrap", "zero or reflect or grey"),
+        ("resized-crop:0.9,0.1", "empty"),
+        ("randaugment:2,9,1", "takes 2 arguments: n, m"),
+        ("flip:swap=1", "no argument 'swap'"),
+        ("repeated:1", "at least 2"),
+        ("repeated:2,repeated:3", "twice"),
+        ("mixup:0", "alpha"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            augment.parse(text)
+    with pytest.raises(UsageError, match="single pictures"):
+        augment.pipeline("flip,mixup")
+    assert augment.parse("Scale_Crop_Flip").sample == augment.parse("scale-crop-flip:0.5,2").sample
     labels = Labels(torch.tensor([1]))
     assert augment.pipeline("flips,crop,scale,color")(pixels, labels, np.random.default_rng(1))[1] is labels
 
