@@ -124,9 +124,23 @@ def _report(error: BaseException, title: str, traceback: bool) -> int:
 
         tb.print_exception(error)
     code, lines = _describe(error)
+    if code in (2, 143) and _follows():
+        return code
     if lines:
         _say(f"{title}: {lines[0]}", *lines[1:])
     return code
+
+
+def _follows() -> bool:
+    """Whether another process, started by torchrun with the same command line, tells what all of them find wrong. It is given the time to."""
+    from cvtool.runtime import torchrun
+
+    if torchrun.place().rank == 0:
+        return False
+    import time
+
+    time.sleep(2)  # torchrun ends all when one ends
+    return True
 
 
 def _describe(error: BaseException) -> tuple[int, list[str]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvtool.errors import UsageError
 from cvtool.results import Boxes, Instances, Result, SemanticMap
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -87,9 +88,70 @@ class Batch:
         return len(self.places)
 
     def to(self, device: torch.device | str, memory_format: torch.memory_format = torch.preserve_format) -> Batch:
-        targets = None if self.targets is None else [t.to(device) for t in self.targets]
         images = self.images.to(device, non_blocking=True, memory_format=memory_format)
-        return replace(self, images=images, padding=self.padding.to(device, non_blocking=True), targets=targets)
+        if self.images.device == images.device:
+            return replace(self, images=images)
+        return replace(self, images=images, padding=self.padding.to(device, non_blocking=True), targets=moved_together(self.targets, device))
+
+    def pin_memory(self) -> Batch:
+        """Images in memory from which a GPU copies on its own."""
+        return replace(self, images=self.images.pin_memory(), padding=self.padding.pin_memory())
+
+
+def moved_together(targets: list[Any] | None, device: torch.device | str) -> list[Any] | None:
+    """Targets on another device: what they have in common goes over in one copy a field, not in one a picture."""
+    if not targets or len({type(target) for target in targets}) > 1 or not is_dataclass(targets[0]):
+        return targets and [target.to(device) for target in targets]
+    changes: list[dict[str, Any]] = [{} for _ in targets]
+    for name in (field.name for field in fields(targets[0])):
+        values = [getattr(target, name) for target in targets]
+        if not all(isinstance(value, Tensor) and value.dim() and value.shape[1:] == values[0].shape[1:] for value in values):
+            for change, value in zip(changes, values, strict=True):
+                change[name] = value.to(device, non_blocking=True) if hasattr(value, "to") else value
+            continue
+        joined = torch.cat(values)
+        joined = (joined.pin_memory() if torch.device(device).type == "cuda" else joined).to(device, non_blocking=True)
+        for change, part in zip(changes, joined.split([len(value) for value in values]), strict=True):
+            change[name] = part
+    return [replace(target, **change) for target, change in zip(targets, changes, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Statistics of every single value of a picture, x of 3 H W: x -> (x - mean) / scale; with `axes`, x -> A^T (gain A (x - mean)), which keeps what
+    lies along K of the 3HW directions, each times its gain.
+
+    mean, scale: 3 H W. axes: A, K 3HW, rows of length 1 and square to each other. gain: K.
+    """
+
+    mean: Tensor
+    scale: Tensor | None = None
+    axes: Tensor | None = None
+    gain: Tensor | None = None
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Those that there are."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+    def apply_(self, pixels: Tensor) -> Tensor:
+        """B 3 H W, in place. Raises ValueError for pictures of another size."""
+        if pixels.shape[1:] != self.mean.shape:
+            (height, width), (rows, columns) = self.mean.shape[1:], pixels.shape[2:]
+            raise ValueError(f"the statistics are those of pictures of {width} x {height}, not of {columns} x {rows}")
+        pixels.sub_(self.mean)
+        if self.scale is not None:
+            pixels.div_(self.scale)
+        if self.axes is not None and self.gain is not None:
+            pixels.copy_((((pixels.flatten(1) @ self.axes.T) * self.gain) @ self.axes).view_as(pixels))
+        return pixels
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Table) or (mine := self.arrays()).keys() != (theirs := other.arrays()).keys():
+            return False
+        return all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.mean.shape))
 
 
 @dataclass(frozen=True)
@@ -102,6 +164,7 @@ class Prepare:
     multiple_of: height and width of the batch are padded (right and bottom, with zeros) up to a multiple of it.
     mean, std: of RGB in [0, 1].
     antialias: filter when shrinking (Pillow's and timm's way); False is torchvision's detectors' way.
+    table: what is done after mean and std, where every value has statistics of its own; for "stretch" and "crop", which give one size.
     """
 
     resize: Literal["shortest", "longest", "stretch", "crop"] | None = None
@@ -113,44 +176,56 @@ class Prepare:
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     antialias: bool = True
+    table: Table | None = None
 
-    def __call__(self, images: Sequence[Any], targets: Sequence[Result] | None = None) -> Batch:
+    def __call__(
+        self, images: Sequence[Any], targets: Sequence[Result] | None = None, *, memory_format: torch.memory_format = torch.contiguous_format
+    ) -> Batch:
         """Pictures (H W 3 uint8 numpy arrays or tensors, RGB) and, in training, their targets in each picture's own pixels, into a batch."""
-        done = [self.one(image) for image in images]
-        height, width = (max(t.shape[axis] for t, _ in done) for axis in (1, 2))
+        done = [self.inner(image) for image in images]
+        height, width = (max(x.shape[axis] for x, _ in done) for axis in (0, 1))
         height, width = (-(-side // self.multiple_of) * self.multiple_of for side in (height, width))
-        pixels = done[0][0].new_zeros(len(done), 3, height, width)
-        padding = torch.ones(len(done), height, width, dtype=torch.bool)
-        for i, (image, _) in enumerate(done):
-            pixels[i, :, : image.shape[1], : image.shape[2]] = image
-            padding[i, : image.shape[1], : image.shape[2]] = False
         places = [place for _, place in done]
+        size = (len(done), 3, height, width)
+        if all(x.shape[:2] == (height, width) for x, _ in done):  # nothing to pad: all pictures in one pass
+            pixels = torch.empty(size, memory_format=memory_format).copy_(torch.stack([x for x, _ in done]).permute(0, 3, 1, 2))
+            padding = torch.zeros(len(done), height, width, dtype=torch.bool)
+            if self.antialias:
+                self.normalise_(pixels)
+        else:
+            pixels = torch.zeros(size).contiguous(memory_format=memory_format)
+            padding = torch.ones(len(done), height, width, dtype=torch.bool)
+            for i, (x, _) in enumerate(done):
+                inside = pixels[i : i + 1, :, : x.shape[0], : x.shape[1]].copy_(x.permute(2, 0, 1))
+                padding[i, : x.shape[0], : x.shape[1]] = False
+                if self.antialias:
+                    self.normalise_(inside)
         moved = None if targets is None else [move_in(t, p, (height, width)) for t, p in zip(targets, places, strict=True)]
         return Batch(pixels, padding, places, moved)
 
-    def one(self, image: Any) -> tuple[Tensor, Place]:
-        """One picture, resized and normalised (3 h w float32), and its place (batch padding aside)."""
-        x = tensor_of(image).permute(2, 0, 1)[None]  # 1 3 H W uint8
-        height, width = x.shape[-2:]
+    def inner(self, image: Any) -> tuple[Tensor, Place]:
+        """One picture, resized (and cropped), and its place (batch padding aside): h w 3 uint8, without `antialias` float32, normalised."""
+        x = tensor_of(image)  # H W 3 uint8
+        height, width = x.shape[:2]
         rows, cols = self.target_size(height, width)
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (self.mean, self.std))
-
-        def resized(y: Tensor) -> Tensor:
-            if (rows, cols) == (height, width):
-                return y
-            return F.interpolate(y, size=(rows, cols), mode=self.interpolation, align_corners=False, antialias=self.antialias)
-
-        if self.antialias:  # torch resizes uint8 directly, eight times faster than floats
-            x = (resized(x).float() / 255 - mean) / std
-        else:
-            x = resized((x.float() / 255 - mean) / std)
         place = Place(height, width, rows, cols)
+        if not self.antialias:
+            x = self.normalise_(x.permute(2, 0, 1)[None].float())[0].permute(1, 2, 0)
+        if (rows, cols) != (height, width):  # torch resizes uint8 directly, eight times faster than floats
+            x = x.permute(2, 0, 1)[None]
+            x = F.interpolate(x, size=(rows, cols), mode=self.interpolation, align_corners=False, antialias=self.antialias)[0].permute(1, 2, 0)
         if self.resize == "crop":
             side = int(self.size)  # type: ignore[arg-type]
             top, left = round((rows - side) / 2), round((cols - side) / 2)  # halves to even, as torchvision's centre crop
-            x = x[..., top : top + side, left : left + side]
+            x = x[top : top + side, left : left + side]
             place = replace(place, top=-top, left=-left)
-        return x[0], place
+        return x, place
+
+    def normalise_(self, pixels: Tensor) -> Tensor:
+        """B 3 H W float of 0..255, in place, to what the network takes."""
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        pixels.div_(255).sub_(mean).div_(std)
+        return pixels if self.table is None else self.table.apply_(pixels)
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after resizing, before cropping and padding."""
@@ -172,26 +247,31 @@ class Prepare:
         return max(1, int(height * scale)), max(1, int(width * scale))
 
     def sized(self, size: int) -> Prepare:
-        """The same with another size (`--img-size`)."""
+        """The same with another size (`--img-size`). Raises UsageError where there are statistics of every pixel."""
+        if self.table is not None:
+            height, width = self.table.mean.shape[1:]
+            raise UsageError(f"the model has statistics of every pixel of {width} x {height}: it takes no other size", hint="leave --img-size out")
         longest = None if self.max_size is None or not self.size else round(self.max_size * size / int(self.size))  # type: ignore[arg-type]
         return replace(self, resize=self.resize or "longest", size=size, max_size=longest)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON can hold it: of the table its size alone; its arrays lie beside (`Table.arrays`)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "table"}
+        return values if self.table is None else values | {"table": list(self.table.mean.shape)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Prepare:
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+    def from_dict(cls, values: dict[str, Any], arrays: dict[str, Tensor] | None = None) -> Prepare:
+        """arrays: those of the table, where it has one."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "table"}
+        return cls(**plain, table=Table(**arrays) if arrays else None)
+
+
+warnings.filterwarnings("ignore", message="The given NumPy array is not writ")  # Pillow's and cached ones are read-only, and we only read them
 
 
 def tensor_of(image: Any) -> Tensor:
-    """A picture's pixels as a tensor. Pillow's arrays are read-only, which torch warns about, and we never write to them."""
-    if isinstance(image, Tensor):
-        return image
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(image)
+    """A picture's pixels as a tensor that shares their memory."""
+    return image if isinstance(image, Tensor) else torch.from_numpy(image)
 
 
 def move_in(target: Result, place: Place, size: tuple[int, int]) -> Result:
@@ -205,12 +285,15 @@ def move_in(target: Result, place: Place, size: tuple[int, int]) -> Result:
                 changes["keypoints"] = place.keypoints_in(target.keypoints.float())
         return replace(target, **changes)
     if isinstance(target, SemanticMap):
-        return replace(target, labels=_dense_in(target.labels[None].to(torch.uint8), place, size, fill=IGNORE)[0].long())
+        changes = {"labels": _dense_in(target.labels[None].to(torch.uint8), place, size, fill=IGNORE)[0].long()}
+        if target.weights is not None:
+            changes["weights"] = _dense_in(target.weights[None].float(), place, size, fill=0)[0]
+        return replace(target, **changes)
     return target
 
 
 def _dense_in(maps: Tensor, place: Place, size: tuple[int, int], fill: int) -> Tensor:
-    """N H W uint8 label maps or masks, by nearest neighbour (labels do not mix), cropped or padded with `fill` to `size`."""
+    """N H W uint8 label maps or masks, or float maps, by nearest neighbour (labels do not mix), cropped or padded with `fill` to `size`."""
     if (place.inner_height, place.inner_width) != tuple(maps.shape[-2:]) and len(maps):
         maps = F.interpolate(maps[None], size=(place.inner_height, place.inner_width), mode="nearest-exact")[0]
     maps = maps[..., max(0, -place.top) :, max(0, -place.left) :]

@@ -7,6 +7,11 @@ background of a semantic map); such an index never leaves the program.
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+from functools import cache
+from pathlib import Path
+
 Category = dict
 Categories = list  # of Category | None
 
@@ -47,7 +52,27 @@ def voc() -> Categories:
     return [None, *({"id": i, "name": name} for i, name in enumerate(_VOC_NAMES.split(), 1))]
 
 
-NAMED = {"coco": coco, "coco-91": coco_91, "coco-person": coco_person, "voc": voc}
+def cifar10() -> Categories:
+    """CIFAR-10's ten classes, ids 0..9."""
+    return [{"id": i, "name": name} for i, name in enumerate("airplane automobile bird cat deer dog frog horse ship truck".split())]
+
+
+def imagenet() -> Categories:
+    """ImageNet-1K's classes in the order of the outputs, ids 0..999, each with a name of its own: those of torchvision's weights."""
+    return [{"id": i, "name": name} for i, name in enumerate(_imagenet_names())]
+
+
+@cache
+def _imagenet_names() -> list[str]:
+    """Read from torchvision's file as text: importing it costs a second and a half."""
+    spec = importlib.util.find_spec("torchvision")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    text = Path(next(iter(spec.submodule_search_locations)), "models", "_meta.py").read_text(encoding="utf-8")
+    return ast.literal_eval(text.partition("_IMAGENET_CATEGORIES = ")[2].partition("\n]\n")[0] + "]")
+
+
+NAMED = {"cifar10": cifar10, "coco": coco, "coco-91": coco_91, "coco-person": coco_person, "imagenet": imagenet, "voc": voc}
 
 
 def numbered(count: int) -> Categories:

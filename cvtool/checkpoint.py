@@ -13,7 +13,7 @@ import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ KEY = "cvtool"  # of the metadata
 MAX_HEADER = 100_000_000  # bytes, the format's own bound
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "ema_state_dict", "ema", "params_ema", "params", "net", "network")
 PREFIXES = ("module.", "_orig_mod.")
+PIXELS = "prepare."  # before the names of the arrays of `Prepare.table`, which lie among the tensors
 RUN_FILES = ("best.safetensors", "last.safetensors")
 
 
@@ -53,7 +54,7 @@ class Info:
     fresh: list[str] = field(default_factory=list)  # tensors that were not loaded, because other classes were asked for
 
     def to_dict(self) -> dict[str, Any]:
-        values = {k: v for k, v in asdict(self).items() if k not in ("sha256", "path", "fresh")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sha256", "path", "fresh")}
         return {k: v for k, v in _plain(values).items() if v not in (None, {}, [])}
 
 
@@ -168,7 +169,7 @@ def save(model: Any, path: Path | str, info: Info, *, half: bool = False) -> Pat
     info = replace(info, categories=info.categories or getattr(model, "categories", []), prepare=prepare, versions=info.versions or versions())
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, value in model.state_dict().items():
+    for name, value in _state(model).items():
         tensor = torch.as_tensor(value).detach().cpu().contiguous()
         if half and tensor.is_floating_point() and tensor.ndim > 1 and (not tensor.numel() or tensor.abs().max() < 65504):
             tensor = tensor.half()
@@ -176,6 +177,10 @@ def save(model: Any, path: Path | str, info: Info, *, half: bool = False) -> Pat
             tensor = tensor.clone()
         seen.add(tensor.data_ptr())
         tensors[_bare(name)] = tensor
+    tables = [getattr(some, "table", None) for some in (prepare, getattr(model, "prepare", None))]
+    table = next((table for table in tables if table is not None), None)
+    if table is not None:
+        tensors |= {PIXELS + key: value.cpu().contiguous() for key, value in table.arrays().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -199,6 +204,23 @@ def save(model: Any, path: Path | str, info: Info, *, half: bool = False) -> Pat
     return path
 
 
+def _state(model: Any) -> dict[str, Tensor]:
+    """The model's tensors; one that is computed from others (a normalised weight) as the forward pass takes it, under its own name."""
+    import torch
+
+    state = dict(model.state_dict())
+    for name, module in getattr(model, "named_modules", dict)():
+        for key, parts in getattr(module, "parametrizations", {}).items():
+            place = f"{name}.{key}".lstrip(".")
+            for other in parts.state_dict():
+                del state[f"{name}.parametrizations.{key}.{other}".lstrip(".")]
+            mode = parts.training
+            with torch.no_grad():
+                state[place] = parts.eval()()  # in training mode, looking would move the estimate of a norm
+            parts.train(mode)
+    return state
+
+
 def versions() -> dict[str, str]:
     """Of cvtool, Python and what is loaded of the libraries that models are made of."""
     loaded = {name: str(sys.modules[name].__version__) for name in ("torch", "torchvision", "timm") if hasattr(sys.modules.get(name), "__version__")}
@@ -209,15 +231,33 @@ def versions() -> dict[str, str]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, floating ones as float32. Raises ModelError where it is damaged."""
+    """The model's tensors in a safetensors file, floating ones as float32. Raises ModelError where it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     read_header(path)
     try:
-        return {key: _float32(value) for key, value in load_file(path).items()}
+        return {key: _float32(value) for key, value in load_file(path).items() if not key.startswith(PIXELS)}
     except SafetensorError as error:
         raise ModelError(f"corrupt checkpoint: {error}", where=path, hint="fetch or save it again") from error
+
+
+def read_prepare(info: Info) -> Any:
+    """The `Prepare` that a checkpoint says of itself, with its arrays; None where it says none. Raises ModelError where they are missing."""
+    if info.prepare is None:
+        return None
+    from cvtool.batch import Prepare
+
+    arrays: dict[str, Tensor] = {}
+    if info.prepare.get("table"):
+        from safetensors import safe_open
+
+        assert info.path is not None
+        with safe_open(str(info.path), "pt") as file:
+            arrays = {key.removeprefix(PIXELS): file.get_tensor(key) for key in file.keys() if key.startswith(PIXELS)}  # noqa: SIM118
+        if "mean" not in arrays or list(arrays["mean"].shape) != info.prepare["table"]:
+            raise ModelError("corrupt checkpoint: its statistics of the pixels are missing", where=info.path, hint="fetch or save it again")
+    return Prepare.from_dict(info.prepare, arrays)
 
 
 def read_foreign(path: Path | str) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from cvtool import archives
 from cvtool.errors import InputError
 
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .avif .tif .tiff .bmp .dib .ppm .pgm .pbm .pnm .jp2 .j2k .tga .ico .pcx .sgi .qoi"
@@ -166,7 +167,7 @@ def _open(source: Source) -> Iterator[Image.Image]:
     with contextlib.ExitStack() as stack:
         empty = False
         try:
-            file: IO[bytes] = stack.enter_context(io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb"))  # noqa: SIM115
+            file: IO[bytes] = stack.enter_context(io.BytesIO(source) if isinstance(source, bytes) else archives.opened(source))
             empty = not file.read(1)
             file.seek(0)
             try:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import IO, Any, Self
 
-from cvtool import __version__
+from cvtool import __version__, archives
 from cvtool.categories import Categories
 from cvtool.errors import InputError, ModelError, UsageError, did_you_mean
 from cvtool.results import Boxes, Embedding, Instances, Labels, Result, SemanticMap
@@ -59,6 +59,10 @@ class Record(dict):
         if not isinstance(page, int) or isinstance(page, bool):
             raise InputError("'page' is not a whole number", where=self.name)
         return images.decode(self.source(), page=page)
+
+    def present(self) -> bool:
+        """Whether there is a file or bytes to read; they are not opened."""
+        return self.data is not None or archives.exists(str(self.get("file_name", "")))
 
     def size(self) -> tuple[int, int]:
         """(width, height): as the record states it, else as the picture's header does. Raises InputError."""

@@ -93,6 +93,9 @@ class Entry:
         return _import(self.module, f"the model {self.name}", built_in=self.folder is not None)
 
 
+OF_REFERENCES = ("ensemble",)  # sources whose names are references themselves, paths and `@` included
+
+
 @dataclass(frozen=True)
 class Reference:
     """A model as it is named on a command line, resolved: `NAME.VARIANT@WEIGHTS`, `SOURCE:NAME` or a path.
@@ -131,7 +134,7 @@ class Reference:
 def is_path(text: str) -> bool:
     """A path has a slash or ends in a checkpoint's suffix; a name never does (a source's name may: `timm:beit3_base_patch16_224.pt`)."""
     world, colon, _ = text.partition(":")
-    if colon and "/" not in text and world in sources():
+    if colon and ("/" not in text or world in OF_REFERENCES) and world in sources():
         return False
     return "/" in text or "\\" in text or text.lower().endswith(PATH_SUFFIXES) or text in (".", "..")
 
@@ -270,6 +273,8 @@ def parse(text: str) -> Reference:
     """
     if not text:
         raise ModelError("the model's name is empty", hint="`cvtool models list` shows all of them")
+    if (world := text.partition(":")[0]) in OF_REFERENCES and world != text:
+        return Reference(name=text.removeprefix(f"{world}:"), source=world)
     head, at, weights = text.partition("@")
     if is_path(text if not at else head):  # a name has no slash, so `./name@data.safetensors` is a path
         return Reference(name=text, path=Path(text).expanduser())

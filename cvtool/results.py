@@ -78,6 +78,14 @@ class SemanticMap(Result):
 
     labels: Array  # H W int64
     scores: Array = None  # H W float32: probability of the chosen class
+    weights: Array = None  # H W float32, targets only: how much each pixel counts in a loss that asks for it
+
+
+@dataclass(frozen=True)
+class Picture(Result):
+    """A picture that was made. As a target it is empty: what is learned from is the picture that it stands beside."""
+
+    pixels: Array = None  # H W 3 uint8 RGB; None in a target
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ SaveCrops = Annotated[Path | None, option("save-crops", metavar="DIR", help="A p
 Seed = Annotated[int | None, option("seed", min=0, metavar="N", help="Seed of everything random.")]
 Set = Annotated[list[str] | None, option("set", metavar="KEY=VALUE", help="One setting of the recipe; repeatable.")]
 Shard = Annotated[str | None, option("shard", metavar="I/N", help="Do the I-th of N equal parts (1/4 ... 4/4); torchrun does it by itself.")]
-Split = Annotated[str | None, option("split", metavar="NAME", help="Part of the data set: train, val, test ...")]
+Split = Annotated[str | None, option("split", metavar="NAME", help="Part of the data set: train, val, test ...; training: or shares, 80,10,10.")]
 Tile = Annotated[int | None, option("tile", min=32, metavar="N", help="Look at windows of N x N pixels, for objects small in a large image.")]
 Verbose = Annotated[int, option("verbose", "-v", count=True, show_default=False, help="Say more on stderr.")]
 Workers = Annotated[int | None, option("workers", "-j", min=0, metavar="N", help="Threads (training: processes) that read images ahead.")]

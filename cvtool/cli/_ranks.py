@@ -6,7 +6,6 @@ all of them. It gives up when no file has grown for `CVTOOL_RANK_TIMEOUT` second
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from cvtool.cli import _output
 from cvtool.cli._console import Console
 from cvtool.errors import CvtoolError, UsageError
+from cvtool.runtime import torchrun
 
 if TYPE_CHECKING:
     from cvtool.records import Record
@@ -68,19 +68,19 @@ class Ranks:
 
 def from_environment(output: str | None, shard: str | None) -> Ranks | None:
     """What torchrun says, or None outside of it. Raises UsageError where it cannot be done."""
-    count = int(os.environ.get("WORLD_SIZE") or 1)
-    if count < 2 or "RANK" not in os.environ:
+    place = torchrun.place()
+    if place.count == 1:
         return None
     if shard is not None:
         raise UsageError("--shard is not for runs under torchrun, which shards by itself")
     if output in (None, "-"):
         raise UsageError("a run under torchrun needs -o FILE", hint="its processes put their results together there")
-    return Ranks(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK") or 0))
+    return Ranks(place.rank, place.count, place.local)
 
 
 def _wait(parts: list[Path]) -> None:
     """Until every part is finished. Raises CvtoolError when nothing has grown for a long time."""
-    limit = float(os.environ.get("CVTOOL_RANK_TIMEOUT") or 600)
+    limit = torchrun.limit()
     seen: dict[Path, int] = {}
     last = time.monotonic()
     while missing := [part for part in parts if not part.exists()]:

@@ -1,10 +1,10 @@
-"""Convert, check and count data sets; hand out sample pictures."""
+"""Convert, check, count, divide and enlarge data sets; learn anchors from one; hand out sample pictures."""
 
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -192,6 +192,137 @@ def _stats_table(found: dict[str, Any]) -> list[str]:
     lines += aligned(rows)
     table = [[row["name"], str(row["id"]), f"{row['objects']:,}", f"{row['images']:,}"] for row in found["categories"]]
     return lines + (["", *aligned([["category", "id", "objects", "images"], *table])] if table else [])
+
+
+@app.command()
+def split(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A data set without parts.")],
+    fractions: Annotated[str, typer.Argument(metavar="N,N[,N]", help="Shares of train, val and test: 80,10,10 or 80,20.")],
+    output: _options.Output = None,
+    seed: _options.Seed = None,
+    to: To = None,
+    from_: From = None,
+    images: _options.Images = None,
+    part: _options.Split = None,
+    copy_images: CopyImages = False,
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Divide a data set into parts, every class in the same proportions.
+
+    The parts are those that `cvtool train --split 80,10,10 --seed N` learns from, validates on and leaves out, so that the test part can be
+    evaluated on afterwards. Formats of one file give OUT/train.json, OUT/val.json ..., formats of folders one data set with parts.
+
+        cvtool data split flowers/ 80,10,10 --seed 0 -o parts/
+        cvtool evaluate --gt parts/ --split test --dt answers.jsonl
+    """
+    from cvtool.cli import _output
+    from cvtool.data import formats
+    from cvtool.tasks import data as task
+
+    if output is None or output == "-":
+        raise UsageError("-o is missing: the folder for the parts", hint="such as: cvtool data split flowers/ 80,10,10 -o parts/")
+    found = task.open_data(source, format=from_, images=images, split=part)
+    name = to or (found.module.__name__.rpartition(".")[2] if found.module is not None else "jsonl")
+    if copy_images and getattr(formats.get(name), "SUFFIX", None):
+        raise UsageError(f"--copy-images has no effect with {name}", hint="that format is one file, which names the pictures")
+    where = _output.target(output.rstrip("/") + "/", "folder", overwrite=overwrite)
+    assert where.path is not None
+    console = Console("data split", quiet=quiet)
+    counts, notes = _whole(where.path, lambda path: task.split(found, fractions, path, seed=seed or 0, to=name, copy_images=copy_images))
+    for note in notes:
+        console.say(note)
+    console.say(f"{', '.join(f'{part} {count:,}' for part, count in counts.items())} pictures written to {output} as {name.replace('_', '-')}")
+
+
+@app.command()
+def augment(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A data set of classes of pictures.")],
+    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="Pictures to make for each class.")],
+    output: _options.Output = None,
+    generator: Annotated[str | None, typer.Option("--generator", metavar="REF", help="A trained generator: a run folder or a checkpoint.")] = None,
+    autoencoder: Annotated[str | None, typer.Option("--autoencoder", metavar="REF", help="A trained autoencoder.")] = None,
+    op: Annotated[
+        Literal["noise", "interpolate", "extrapolate"] | None, typer.Option("--op", help="What is done to its codes (default: interpolate).")
+    ] = None,
+    strength: Annotated[float | None, typer.Option("--strength", min=0.0, metavar="F", help="How much of it (default 0.5).")] = None,
+    classes: _options.Classes = None,
+    seed: _options.Seed = None,
+    from_: From = None,
+    images: _options.Images = None,
+    copy_images: CopyImages = False,
+    device: _options.Device = "auto",
+    offline: _options.Offline = False,
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Make a data set larger: its pictures, and N more of each class (or of --classes) that a trained network makes.
+
+    A generator makes pictures out of noise; it is told the class, or was trained on the one class of --classes. An autoencoder draws pictures whose
+    codes lie around those of the real ones: with noise, between two of a class, or beyond one of them. OUT is class folders.
+
+        cvtool train -m dcgan --data flowers/ --conditional true && cvtool data augment flowers/ --generator runs/0001 -n 200 -o more/
+        cvtool data augment flowers/ --autoencoder runs/0002 --op extrapolate -n 100 -o more/
+        cvtool train -m resnet18 --data more/
+    """
+    from cvtool.cli import _output
+    from cvtool.tasks import data as task
+
+    if output is None or output == "-":
+        raise UsageError("-o is missing: the folder for the larger data set", hint="such as: -o more/")
+    if (generator is None) == (autoencoder is None):
+        raise UsageError("--generator or --autoencoder says what makes the pictures", hint="give one of them")
+    _options.needs("--op", op, "--autoencoder", autoencoder)
+    _options.needs("--strength", strength, "--autoencoder", autoencoder)
+    where = _output.target(output.rstrip("/") + "/", "folder", overwrite=overwrite)
+    assert where.path is not None
+    found = task.open_data(source, format=from_, images=images)
+    console = Console("data augment", quiet=quiet)
+    counts, notes = _whole(
+        where.path,
+        lambda path: task.augment(
+            found, path, generator=generator, autoencoder=autoencoder, op=op, strength=strength, n=n, seed=seed or 0,
+            classes=_options.split_commas(classes), copy_images=copy_images, device=device, offline=offline,
+        ),
+    )  # fmt: skip
+    for note in notes:
+        console.say(note)
+    console.say(f"{sum(counts.values()):,} pictures made, of {', '.join(f'{name} {count:,}' for name, count in counts.items())}; all in {output}")
+
+
+@app.command()
+def anchors(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A data set of boxes.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=100, metavar="K", help="How many anchors.")] = 9,
+    img_size: _options.ImgSize = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw boxes, anchors and the fit for 1 ... K.")] = None,
+    data_format: _options.DataFormat = None,
+    images: _options.Images = None,
+    part: _options.Split = None,
+    seed: _options.Seed = None,
+    overwrite: _options.Overwrite = False,
+    json_: _options.Json = False,
+) -> None:
+    """Learn anchors from a data set's boxes: k-means over width and height with the distance 1 - IoU.
+
+    With --img-size the boxes are measured as they are when the longer side of their picture is made that long. A table on a terminal; in a pipe, or
+    with --json, one JSON object.
+
+        cvtool data anchors bccd/ -k 9 --img-size 416
+        cvtool data anchors train.json -k 5 --plot anchors.png | jq -c .anchors
+    """
+    from cvtool.tasks import data as task
+
+    if plot is not None and plot.exists() and (plot.is_dir() or not overwrite):
+        raise UsageError(f"{plot} exists", hint="--plot names a PNG to draw; --overwrite replaces it")
+    _options.needs("--overwrite", overwrite, "--plot", plot)
+    found = task.anchors(task.open_data(source, format=data_format, images=images, split=part), k, img_size=img_size or 0, seed=seed or 0, plot=plot)
+    if json_ or not sys.stdout.isatty():
+        print(json.dumps(found, ensure_ascii=True))
+        return
+    for w, h in found["anchors"]:
+        print(f"{w:8.1f} x {h:.1f}")
+    print(f"mean IoU {found['mean_iou']:.4f} with the best of {k}; {100 * found['recall']:.1f} % of {found['boxes']:,} boxes above 0.5")
 
 
 @app.command()

@@ -5,6 +5,8 @@ Examples:
     cvtool models list --verb segment
     cvtool models show faster-rcnn
     cvtool models show runs/0001
+    cvtool models cost resnet.50 timm:convnext_tiny
+    cvtool models gradcheck resnet.tiny
     cvtool models pull faster-rcnn timm:resnet50.a1_in1k
     cvtool models verify
     cvtool models import old.pth --as faster-rcnn --categories names.txt -o detector.safetensors
@@ -23,7 +25,7 @@ import typer
 from cvtool.cli import _options as opt
 from cvtool.cli._console import Console
 from cvtool.cli._table import aligned
-from cvtool.errors import ModelError, UsageError
+from cvtool.errors import GateFailed, ModelError, UsageError
 from cvtool.tasks import models
 
 app = typer.Typer(no_args_is_help=True)
@@ -99,6 +101,92 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
             missing = "(not on this machine)" if key == "path" else ""
             lines.append(f"{indent}{key}: {missing if value is None else 'none' if value == {} else value}".rstrip())
     return lines
+
+
+@app.command()
+def cost(
+    context: typer.Context,
+    references: References,
+    img_size: opt.ImgSize = None,
+    measure: Annotated[bool, typer.Option("--time", help="Also run it and measure the median time of a prediction.")] = False,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "fp32",
+    batch_size: opt.BatchSize = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Count what a model costs: parameters, multiply-adds, activations, memory.
+
+    For one picture, in all and for each part; no weights are needed. MACs are multiply-adds, which most papers print as FLOPs; GFLOPs count
+    both halves, so they are twice as many. Memory is that of a prediction in float32. --device, --precision and --batch-size go with --time.
+    """
+    from cvtool.tasks import cost as task
+
+    for option in ("device", "precision", "batch_size"):
+        typed = getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
+        opt.needs(f"--{option.replace('_', '-')}", typed, "--time", measure)
+    for i, reference in enumerate(references):
+        facts = task.cost(reference, img_size=img_size)
+        if measure:
+            facts["time"] = task.latency(reference, img_size=img_size, device=device, precision=precision, batch_size=batch_size or 1)
+        print(json.dumps(facts) if as_json else "\n".join([*([""] if i else []), *_cost_lines(facts)]), flush=True)
+
+
+def _cost_lines(facts: dict[str, Any]) -> list[str]:
+    """Two or three lines of totals and a table of the parts: aligned on a terminal, columns separated by tabs in a pipe."""
+    if facts["macs"] is None:
+        return [f"{facts['model']}: {facts['parameters']:,} values; nothing is counted of what is fitted, before it is"]
+    height, width = facts["image"]
+    lines = [
+        f"{facts['model']} at {height} x {width}: {facts['parameters']:,} parameters, {facts['macs'] / 1e9:,.3f} GMACs "
+        f"({facts['flops'] / 1e9:,.3f} GFLOPs), {facts['activations'] / 1e6:,.2f} M activations",
+        f"memory: {_mebibytes(facts['weight_bytes'])} weights, {_mebibytes(facts['peak_bytes'])} at most while it predicts",
+    ]
+    if timing := facts.get("time"):
+        lines.append(
+            f"time on {timing['device']}, {timing['precision']}, batch of {timing['batch_size']}: {timing['milliseconds']:.2f} ms, "
+            f"{timing['pictures_per_second']:.1f} pictures a second"
+        )
+    rows = [["part", "kind", "output", "parameters", "MMACs", "M activations"]]
+    for part in facts["parts"]:
+        shape = "x".join(map(str, part["output"][1:])) if part["output"] else "-"
+        counts = [f"{part['parameters']:,}", f"{part['macs'] / 1e6:,.2f}", f"{part['activations'] / 1e6:,.3f}"]
+        rows.append([part["name"], part["kind"] or "-", shape, *counts])
+    return lines + (aligned(rows) if sys.stdout.isatty() else ["\t".join(row) for row in rows])
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"
+
+
+@app.command()
+def gradcheck(
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="A model, as -m takes it; its `tiny` variant is quick.", autocompletion=models.names)
+    ],
+    img_size: opt.ImgSize = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Elements of each parameter that are tried.")] = 4,
+    tolerance: Annotated[float, typer.Option("--tolerance", min=0.0, metavar="F", help="Relative error above which a gradient is wrong.")] = 1e-4,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Compare a model's gradients with finite differences of its losses.
+
+    Untrained and in float64, on made-up pictures: name, shape and largest relative error of each parameter, separated by tabs. Exit code 6 where
+    one is above --tolerance; what a loss takes for a constant by design, as a two-stage detector does its proposals, rightly is.
+    """
+    from cvtool.tasks import gradcheck as task
+
+    rows = task.gradcheck(reference, img_size=img_size, samples=samples)
+    cells = [[row["name"], "x".join(map(str, row["shape"])) or "scalar", f"{row['error']:.1e}"] for row in rows]
+    if as_json:
+        print("\n".join(json.dumps(row) for row in rows))
+    else:
+        print("\n".join(aligned([["parameter", "shape", "error"], *cells], indent="") if sys.stdout.isatty() else ["\t".join(row) for row in cells]))
+    wrong = [row for row in rows if not row["error"] <= tolerance]
+    if wrong:
+        worst = ", ".join(f"{row['name']} ({row['error']:.1e})" for row in sorted(wrong, key=lambda row: -row["error"])[:3])
+        hint = "right for weights that the loss takes for constants, such as those behind the proposals of a two-stage detector"
+        raise GateFailed(f"{len(wrong)} of {len(rows)} gradients are not the slope of the loss: {worst}", hint=hint)
+    Console("models").say(f"{len(rows)} gradients are the slope of the loss, to {max(row['error'] for row in rows):.1e}")
 
 
 @app.command()

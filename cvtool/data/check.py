@@ -193,11 +193,11 @@ def _picture(record: Record, found: Findings, deep: bool) -> tuple[float, float]
         return stated
     if not record.get("file_name"):
         return stated
-    if not os.path.isfile(record["file_name"]):
+    if not record.present() or os.path.isdir(record["file_name"]):
         found.add("missing-file", "pictures that are not there", record.name)
         return stated
     try:
-        real = images.size(record["file_name"], page=record.get("page", 0))
+        real = images.size(record.source(), page=record.get("page", 0))
         if deep:
             record.pixels()
     except InputError as error:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from cvtool import images
 from cvtool.categories import Categories
 from cvtool.data.augment import IGNORE
+from cvtool.data.cache import Pictures
+from cvtool.data.formats import masks
 from cvtool.errors import InputError
+from cvtool.losses.weighted_ce import border_weights
 from cvtool.records import Record
-from cvtool.results import Boxes, Instances, Labels, Result, SemanticMap
+from cvtool.results import Boxes, Instances, Labels, Picture, Result, SemanticMap
 
 HAIR = 0.01  # pixels; a box not wider than this has no width in float32 once it is resized
-NEEDS = ("boxes", "masks", "keypoints", "semantic", "labels")
+EDGE = 0.5  # pixels that rounding may put a box over the edge
+NEEDS = ("boxes", "masks", "keypoints", "semantic", "labels", "pictures")
 
 
 class Sample(NamedTuple):
@@ -28,9 +35,13 @@ class Dataset:
     """A list of records, addressed by index.
 
     categories: the label table; a record's `category_id` is looked up among its ids, so ids keep their meaning however they are numbered.
-    needs: what the model's losses read of the truth: any of "boxes", "masks", "keypoints", or "semantic" or "labels" alone.
+    needs: what the model's losses read of the truth: any of "boxes", "masks", "keypoints", or "semantic" or "labels" alone; "pictures": nothing but
+      the pictures, with "labels" beside it their classes too.
     merged: all categories count as the one of `categories`, so that every label is 0. keypoints: how many an object has, for "keypoints".
-    cache_bytes: decoded pictures are kept up to this many bytes, first come first kept.
+    weighted: maps come with `weights`, high where objects nearly touch (`losses/weighted_ce.py`).
+    cache_bytes: decoded pictures are kept up to this many bytes, first come first kept, for worker processes as well.
+
+    bad: what cannot be read, index -> why; such a picture is an InputError each time that it is asked for.
     """
 
     def __init__(
@@ -41,6 +52,7 @@ class Dataset:
         needs: Sequence[str] = ("boxes",),
         merged: bool = False,
         keypoints: int = 0,
+        weighted: bool = False,
         cache_bytes: int = 0,
     ) -> None:
         self.records = list(records)
@@ -51,33 +63,29 @@ class Dataset:
             raise ValueError(f"a model cannot need {sorted(unknown)}; it needs some of {NEEDS}")
         self.index = {c["id"]: label for label, c in enumerate(categories) if c is not None}
         self._names = {c["name"]: label for label, c in enumerate(categories) if c is not None}
-        self._cache: dict[int, np.ndarray] = {}
-        self._free = cache_bytes
+        self.background, self.weighted = background(categories), weighted
+        self.kept = Pictures(len(self.records), cache_bytes)
+        self.bad: dict[int, InputError] = {}
+        self._tables: dict[tuple[int, ...] | None, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
-        record, pixels = self.records[index], self.pixels(index)
-        return Sample(pixels, self.target(record, pixels.shape[0], pixels.shape[1]), record)
+        if index in self.bad:
+            raise self.bad[index].with_traceback(None)
+        record = self.records[index]
+        try:
+            pixels = self.pixels(index)
+            return Sample(pixels, self.target(record, pixels.shape[0], pixels.shape[1]), record)
+        except InputError as error:
+            self.bad[index] = InputError(error.what, where=error.where or record.name, hint=error.hint)
+            raise self.bad[index] from error
 
     def pixels(self, index: int) -> np.ndarray:
         """H W 3 uint8, decoded or from the cache. Raises InputError."""
-        kept = self._cache.get(index)
-        if kept is None:
-            kept = self.records[index].pixels()
-            if kept.nbytes <= self._free:
-                kept.flags.writeable = False  # what is shared must not be painted on
-                self._free -= kept.nbytes
-                self._cache[index] = kept
-        return kept
-
-    def fill(self) -> None:
-        """Decode ahead what fits in the cache, so that worker processes share it."""
-        for index in range(len(self)):
-            if self._free <= 0:
-                break
-            self.pixels(index)
+        found = self.kept.get(index)
+        return self.kept.put(index, self.records[index].pixels()) if found is None else found
 
     def label(self, annotation: dict[str, Any], record: Record) -> int:
         """0..K-1. By name where there is one, for another data set may number the same names differently; else by id. Raises InputError."""
@@ -95,12 +103,14 @@ class Dataset:
     def target(self, record: Record, height: int, width: int) -> Result:
         """The record's truth. Boxes are clipped to the picture; crowds and boxes without area teach nothing and are left out."""
         if "semantic" in self.needs:
-            return SemanticMap(self._semantic(record, height, width))
+            return SemanticMap(self._semantic(record, height, width), weights=self._weights(record, height, width))
         if "labels" in self.needs:
             labels = [self.label(a, record) for a in record.get("labels") or ()]
             if not labels:
                 raise InputError("the picture has no class label", where=record.get("file_name"))
             return Labels(torch.tensor(labels, dtype=torch.int64))
+        if "pictures" in self.needs:
+            return Picture()
         boxes, kept = [], []
         for a in record.get("annotations") or ():
             if "bbox" not in a or a.get("iscrowd"):
@@ -122,10 +132,13 @@ class Dataset:
             values["keypoints"] = _keypoints(kept, self.keypoints, record)
         return Instances(**values)
 
-    def check(self) -> None:
-        """Whether there is anything to learn from, and every object is of a known category. Raises InputError; opens no picture."""
+    def check(self) -> list[str]:
+        """Whether there is anything to learn from, and every object is of a known category. Raises InputError; opens no picture.
+
+        Returns what training goes on with and the user should know, a line each: boxes over the edge, classes without a picture.
+        """
         counts = {kind: sum(bool(has(record)) for record in self.records) for kind, (has, _) in TRUTHS.items()}
-        wanted = [kind for kind in TRUTHS if kind in self.needs or (kind == "boxes" and not {"semantic", "labels"} & set(self.needs))]
+        wanted = [kind for kind in TRUTHS if kind in self.needs or (kind == "boxes" and not {"semantic", "labels", "pictures"} & set(self.needs))]
         for kind in wanted:
             if not counts[kind]:
                 have = ", ".join(words for other, (_, words) in TRUTHS.items() if counts[other])
@@ -136,29 +149,77 @@ class Dataset:
                 self.label(a, record)
                 if "masks" in wanted and not a.get("segmentation"):
                     raise InputError("this model learns from masks, and an object has none", where=record.get("file_name"))
+        return self._classes() if "labels" in wanted else _edges(self.records) if "boxes" in wanted else []
+
+    def _classes(self) -> list[str]:
+        """Raises InputError for a picture of several classes and for pictures of one class only; notes classes without a picture."""
+        numbers: Counter[int] = Counter()
+        for record in self.records:
+            labels = record.get("labels") or ()
+            if len(labels) > 1:
+                names = ", ".join(str(a.get("category", a.get("category_id"))) for a in labels)
+                hint = "a classifier learns one class a picture; a picture of several is data for a detector"
+                raise InputError(f"the picture has {len(labels)} class labels: {names}", where=record.get("file_name"), hint=hint)
+            numbers.update(self.label(a, record) for a in labels)
+        if len(numbers) == 1 and "pictures" not in self.needs:
+            label, count = next(iter(numbers.items()))
+            category = self.categories[label]
+            hint = "a classifier tells classes apart: give pictures of another class too, in a folder of their own (other/)"
+            raise InputError(f"all {count:,} pictures to learn from are of one class, '{category and category['name']}'", hint=hint)
+        empty = [category["name"] for label, category in enumerate(self.categories) if category is not None and label not in numbers]
+        if not empty:
+            return []
+        listed = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        return [f"warning: {len(empty)} of {len(self.categories)} classes without a picture to learn from, which will not be found: {listed}"]
 
     def _semantic(self, record: Record, height: int, width: int) -> torch.Tensor:
-        """H W int64; from a label picture, else from the annotations' masks, later ones on top. What has no label is IGNORE."""
+        """H W int64; from a label picture, else from the annotations' masks, later ones on top. What has no label is IGNORE, and so are crowds;
+        outside of all masks it is the background, where there is one (see `with_background`)."""
         if (name := record.get("segmentation_map")) is not None:
-            from PIL import Image
-
-            try:
-                with Image.open(name) as file:
-                    ids = np.asarray(file)
-            except OSError as error:
-                raise InputError(f"the label picture cannot be read: {error}", where=name) from error
-            ids = ids[..., 0] if ids.ndim == 3 else ids
+            ids = images.labels(name)  # H W uint8 or uint16
             if ids.shape != (height, width):
                 raise InputError(f"the label picture is {ids.shape[1]} x {ids.shape[0]}, its picture {width} x {height}", where=name)
-            table = np.full(65536, IGNORE, np.int64)
-            for number, label in self.index.items():
-                table[number] = label
-            return torch.from_numpy(table[ids.astype(np.int64)])
-        out = torch.full((height, width), IGNORE, dtype=torch.int64)
-        annotations = [a for a in record.get("annotations") or () if a.get("segmentation") and not a.get("iscrowd")]
-        for a, mask in zip(annotations, _masks(annotations, height, width, record), strict=True):
-            out[mask] = self.label(a, record)
+            labels = self._table((record.dataset or {}).get("void"))[ids]
+            if labels.min() < 0:
+                hint = "name it there, as 'void' where no loss should look at it"
+                raise InputError(f"the label {ids[labels < 0].min()} is none of those in classes.txt", where=name, hint=hint)
+            return torch.from_numpy(labels)
+        out = torch.full((height, width), IGNORE if self.background is None else self.background, dtype=torch.int64)
+        for a, mask in _painted(record, height, width):
+            out[mask] = IGNORE if a.get("iscrowd") else self.label(a, record)
         return out
+
+    def _table(self, void: Sequence[int] | None) -> np.ndarray:
+        """Pixel value -> label, as `masks.table` has it."""
+        key = None if void is None else tuple(void)
+        if key not in self._tables:
+            self._tables[key] = masks.table(self.index, key)
+        return self._tables[key]
+
+    def _weights(self, record: Record, height: int, width: int) -> torch.Tensor | None:
+        """H W float32: what each pixel counts, by its distance to two objects; None where the truth knows no objects."""
+        if not self.weighted or record.get("segmentation_map") is not None:
+            return None
+        numbers = np.zeros((height, width), np.int32)
+        for number, (a, mask) in enumerate(_painted(record, height, width), 1):
+            numbers[mask.numpy()] = 0 if a.get("iscrowd") else number
+        return torch.from_numpy(border_weights(numbers))
+
+
+def _edges(records: Sequence[Record]) -> list[str]:
+    """What `target` does with boxes that leave their pictures, counted where records state the size."""
+    over, outside = list[str](), list[str]()
+    for record in records:
+        width, height = record.get("width"), record.get("height")
+        for a in record.get("annotations") or ():
+            if width and height and "bbox" in a and not a.get("iscrowd"):
+                x, y, w, h = a["bbox"]
+                if min(w, h, x + w, y + h, width - x, height - y) <= HAIR:
+                    outside.append(record.name)
+                elif min(x, y, width - x - w, height - y - h) < -EDGE:
+                    over.append(record.name)
+    said = ((over, "reach over the edge of their picture and are clipped"), (outside, "have no area in their picture and are left out"))
+    return [f"{len(names):,} boxes {what}, the first in {names[0]}" for names, what in said if names]
 
 
 def _objects(record: Record) -> list[dict[str, Any]]:
@@ -180,8 +241,36 @@ def decoded_bytes(records: Sequence[Record], *, looks: int = 16) -> int:
     """What all these pictures take decoded; those that do not state their size are judged by the headers of the first few of them."""
     stated = [r["width"] * r["height"] for r in records if r.get("width") and r.get("height")]
     silent = [r for r in records if not (r.get("width") and r.get("height"))]
-    seen = [width * height for width, height in (r.size() for r in silent[:looks])]
+    seen = []
+    for record in silent[:looks]:
+        with suppress(InputError):  # one that cannot be read takes nothing
+            width, height = record.size()
+            seen.append(width * height)
     return 3 * (sum(stated) + (sum(seen) * len(silent) // len(seen) if seen else 0))
+
+
+def background(categories: Categories) -> int | None:
+    """The label of what belongs to no object: that of the category called so, else of a hole in front; None where there is neither."""
+    named = (label for label, c in enumerate(categories) if c is not None and str(c["name"]).lower() == "background")
+    return next(named, 0 if categories and categories[0] is None else None)
+
+
+def with_background(categories: Categories, records: Sequence[Record]) -> Categories:
+    """The table of a model that gives every pixel a class: where the truth is objects alone, what lies outside of them is a class too, label 0.
+
+    It is a hole in the table, as VOC's background is (`categories.py`): learned, but no object that is told of. Unchanged where records have label
+    maps, in which what is unlabelled is unknown, and where a category is called background.
+    """
+    if background(categories) is not None or any(record.get("segmentation_map") for record in records):
+        return categories
+    return [None, *categories]
+
+
+def _painted(record: Record, height: int, width: int) -> Iterator[tuple[dict[str, Any], torch.Tensor]]:
+    """Each annotation that has a mask with it, H W bool, in the order in which they cover each other: crowds lie below all others."""
+    found = [a for a in record.get("annotations") or () if a.get("segmentation")]
+    for a in sorted(found, key=lambda a: not a.get("iscrowd")):
+        yield a, _masks([a], height, width, record)[0]
 
 
 def _masks(annotations: Sequence[dict[str, Any]], height: int, width: int, record: Record) -> torch.Tensor:

@@ -8,6 +8,7 @@
 | @list.txt | the paths in that file, one a line, from the current folder |
 | a COCO document (.json) | its images, with their ids; its annotations only where `keep_annotations` asks for them |
 | JSON lines (.jsonl, .ndjson) | the records as they stand |
+| a tar shard (.tar) | the pictures in it |
 | - | stdin: a picture's bytes (a TIFF gives its pages), JSON lines (as they come), or a COCO document |
 
 A path that does not exist is a record with `error`, so that the rest go on; a folder or pattern without a single picture is an InputError.
@@ -90,12 +91,22 @@ def _path(text: str, images: Path | None, keep: bool) -> Iterator[Record]:
         from cvtool.data.formats import jsonl
 
         yield from jsonl.read(Path(text), images=images)
+    elif suffix == ".tar":
+        yield from _shard(text)
     elif suffix == ".json":
         from cvtool.data.formats import coco
 
         yield from _document(coco.read(Path(text), images=images), keep)
     else:
         yield from picture(text)
+
+
+def _shard(text: str) -> Iterator[Record]:
+    """The pictures of a tar shard (WebDataset), without what it says of them."""
+    from cvtool.data.formats import webdataset
+
+    for record in webdataset.read(Path(text)):
+        yield record.changed(annotations=None, labels=None)
 
 
 def _document(records: Iterable[Record], keep: bool) -> Iterator[Record]:
@@ -192,7 +203,7 @@ def _pattern(text: str, images: Path | None, keep: bool) -> Iterator[Record]:
             if not deep:  # `**` has listed what is in it already
                 found = True
                 yield from (record for file in walk(path) for record in picture(file))
-        elif os.path.splitext(path)[1].lower() in (*SUFFIXES, *_LINES, ".json"):
+        elif os.path.splitext(path)[1].lower() in (*SUFFIXES, *_LINES, ".json", ".tar"):
             found = True
             yield from _path(path, images, keep)
     if not found:

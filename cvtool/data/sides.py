@@ -36,6 +36,8 @@ class Side:
 
     images: `{"id"?, "file_name"?, "width"?, "height"?}` each. entries: COCO annotations or results as they stand, never changed here.
     owners: for each entry the position of its image in `images`, -1 where the file names an image that its own table lacks.
+    labels: of each image its class labels, best first; maps: of each image the path of its label map, if it has one; void: the values in
+    maps that are no class, None where all that are no category are void.
     categories: what the side itself declares, maybe nothing. ids: "source" if image ids may be the data set's own, "collected" if a
     writer numbered the images, so that they mean nothing to another file.
     """
@@ -49,6 +51,16 @@ class Side:
     ids: str = "source"
     failed: list[str] = field(default_factory=list)  # images that a record reports as unreadable
     splits: list[str] = field(default_factory=list)  # of the data set, where it was read whole although it has some
+    labels: list[list[dict]] = field(default_factory=list)
+    maps: list[str | None] = field(default_factory=list)
+    void: list[int] | None = None
+
+    @property
+    def task(self) -> str:
+        """What it holds: "detection" (objects), "classification" (class labels alone) or "segmentation" (label maps)."""
+        if any(self.maps):
+            return "segmentation"
+        return "classification" if any(self.labels) and not self.entries else "detection"
 
     def name(self, i: int) -> str:
         """Entry `i` for a message."""
@@ -65,7 +77,7 @@ def image_name(image: dict) -> str:
 
 
 def read_truth(source: str | os.PathLike, *, split: str | None = None, data_format: str | None = None, stdin: IO[bytes] | None = None) -> Side:
-    """Ground truth. Raises InputError where the file cannot be read or holds no ground truth for objects."""
+    """Ground truth. Raises InputError where the file cannot be read or holds no ground truth."""
     kind, value, where = _load(source, split=split, data_format=data_format, stdin=stdin)
     if kind == "results":
         scored = any(isinstance(e, dict) and "score" in e for e in value[:5])
@@ -82,7 +94,9 @@ def read_truth(source: str | os.PathLike, *, split: str | None = None, data_form
 
 
 def read_found(source: str | os.PathLike, *, data_format: str | None = None, stdin: IO[bytes] | None = None) -> Side:
-    """Detections. Raises InputError where the file cannot be read; whether entries are complete is checked later."""
+    """Detections, labels or maps. Raises InputError where the file cannot be read; whether entries are complete is checked later."""
+    if data_format is None and os.fspath(source) != "-" and _only_maps(Path(source)):
+        return _maps(Path(source))
     kind, value, where = _load(source, data_format=data_format, stdin=stdin)
     if kind == "results":
         return _results(value, where)
@@ -98,7 +112,7 @@ def _load(source: Any, *, split: str | None = None, data_format: str | None = No
     if text == "-":
         return _sniff((stdin or sys.stdin.buffer).read(MAX_BYTES + 1), "stdin", lines=False)
     path = Path(text)
-    if not path.exists():
+    if not path.exists() and "{" not in path.name:  # a pattern of shards
         raise InputError("no such file or folder", where=path)
     suffix = path.suffix.lower()
     plain = path.is_file() and suffix in (".json", *_LINES) and data_format in (None, "coco", "coco-results", "jsonl")
@@ -245,7 +259,6 @@ def _records(records: Iterable[Any], where: str) -> Side:
     side = Side(where, "records")
     table: dict[Any, dict] = {}
     seen: set[int] = set()
-    kinds: set[str] = set()
     for record in records:
         record = record if isinstance(record, Record) else Record(record)
         collect_categories(record, table, seen)
@@ -253,16 +266,38 @@ def _records(records: Iterable[Any], where: str) -> Side:
             side.failed.append(f"{record.name}: {record['error']}")
         if record.dataset and (record.dataset.get("info") or {}).get("image_ids") == "collected":
             side.ids = "collected"
-        kinds |= record.keys() & {"labels", "segmentation_map", "annotations"}
         position = len(side.images)
         side.images.append(_image(record, where))
         for entry in record.get("annotations") or ():
             side.entries.append(entry)
             side.owners.append(position)
-    if side.images and not side.entries and "annotations" not in kinds and kinds:
-        what = "one label an image" if "labels" in kinds else "label maps"
-        raise InputError(f"there are no objects in it, only {what}", where=where, hint="boxes, masks and keypoints are what this compares")
+        side.labels.append(list(record.get("labels") or ()))
+        side.maps.append(record.get("segmentation_map"))
+        if record.dataset and "void" in record.dataset:
+            side.void = record.dataset["void"]
     side.categories = list(table.values())
+    return side
+
+
+def _only_maps(path: Path) -> bool:
+    """A folder of PNGs and no more than a table of classes beside them, as `cvtool segment -f png -o DIR/` writes them."""
+    if not path.is_dir():
+        return False
+    names = [entry.name for entry in os.scandir(path) if not entry.name.startswith(".")]
+    return any(name.lower().endswith(".png") for name in names) and all(name.lower().endswith((".png", ".txt")) for name in names)
+
+
+def _maps(path: Path) -> Side:
+    """A folder of label maps, named after their pictures."""
+    from cvtool.data.formats import png
+
+    side = Side(str(path), "records")
+    side.categories = png.categories(path) if (path / "classes.txt").is_file() else []
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        if entry.name.lower().endswith(".png"):
+            side.images.append({"file_name": entry.path})
+            side.labels.append([])
+            side.maps.append(entry.path)
     return side
 
 

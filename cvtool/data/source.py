@@ -2,61 +2,93 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cvtool.categories import Categories
-from cvtool.data import formats
+from cvtool.data import formats, split
 from cvtool.errors import InputError, UsageError, did_you_mean
 from cvtool.records import Record, categories_of
 
 TRAIN, VAL = ("train", "trainval", "training"), ("val", "valid", "validation")  # the parts' usual names, the first there is wins
 
 
-def read(where: Mapping[str, str]) -> tuple[list[Record], list[Record], Categories]:
-    """(training records, validation records, categories); every annotation is read, of the pictures only whether they are there.
+def read(where: Mapping[str, Any]) -> tuple[list[Record], list[Record], Categories]:
+    """(training records, validation records, categories, maybe none); every annotation is read, of the pictures only whether they are there.
 
-    where: `data`, and where given `data_val`, `data_format`, `images`, `split`, `split_val` ("none": do not). Raises InputError, UsageError.
+    where: `data`, and where given `data_val`, `data_format`, `images`, `split` (a name, or fractions such as 80,10,10: the third part is kept out of
+    training), `split_val` ("none": do not), `fold` (2/5: the second of five folds validates), `seed` of both, 0 unless given, and `strict`: an
+    unreadable picture is an error, else it is left to the loader. Raises InputError, UsageError.
     """
-    train, val, categories = _parts(where)
+    parts, categories = divided(where)
+    train, val = parts["train"], parts["val"]
     everything = train + val
-    bad = [record for record in everything if record.failed or (record.data is None and not os.path.exists(record.get("file_name", "")))]
-    if bad:
-        why = f"{bad[0].name}: {bad[0]['error']}" if bad[0].failed else bad[0].name
-        raise InputError(
-            f"{len(bad)} of {len(everything)} pictures are missing", where=why, hint="`cvtool data check` lists them; --images says where they lie"
-        )
+    gone = [record for record in everything if not record.failed and not record.present()]
+    if gone:
+        hint = "`cvtool data check` lists them; --images says where they lie"
+        raise InputError(f"{len(gone)} of {len(everything)} pictures are missing", where=gone[0].name, hint=hint)
+    bad = [record for record in everything if record.failed]
+    if bad and (where.get("strict") or len(bad) == len(everything)):
+        raise InputError(f"{len(bad)} of {len(everything)} pictures cannot be read", where=f"{bad[0].name}: {bad[0]['error']}")
     return train, val, [dict(category) for category in categories]
 
 
-def _parts(where: Mapping[str, str]) -> tuple[list[Record], list[Record], Categories]:
+def divided(where: Mapping[str, Any]) -> tuple[dict[str, list[Record]], Categories]:
+    """The same before any check: "train", "val" (maybe empty) and, where `split` is three fractions, "test"."""
     path = Path(where["data"])
     module = formats.get(where.get("data_format") or formats.recognise(path))
-    images = Path(where["images"]) if "images" in where else None
-    have = module.splits(path)
-    chosen = choose(where.get("split"), have, TRAIN, path, "--split")
+    images = Path(where["images"]) if where.get("images") else None
+    have, wanted = module.splits(path), where.get("split")
+    shares, fold, seed = split.fractions(wanted), where.get("fold"), int(where.get("seed") or 0)
+    if shares is not None or fold is not None:
+        _refuse_contradictions(where, have, path, shares is not None)
+    chosen = next(iter(have), None) if shares is not None else choose(wanted, have, TRAIN, path, "--split")
     train = list(module.read(path, images=images, split=chosen))
     if not train:
         raise InputError("the data set holds no pictures", where=path if chosen is None else f"{path}, split {chosen}")
     categories = module.categories(path) or categories_of(train)
-    if not categories:
-        raise InputError("the data set has no categories: nothing to learn", where=path)
+    if shares is not None:
+        return dict(zip(split.PARTS, split.divided(train, shares, seed), strict=False)), categories
+    if fold is not None:
+        number, count = split.fold(fold)
+        folds = split.folds(train, count, seed)
+        held = {id(record) for record in folds[number]}
+        return {"train": [record for record in train if id(record) not in held], "val": folds[number]}, categories
+    return {"train": train, "val": _validation(where, module, path, images, chosen)}, categories
+
+
+def _refuse_contradictions(where: Mapping[str, Any], have: Sequence[str], path: Path, by_fractions: bool) -> None:
+    """Raises UsageError where something else says already what to validate on, or what to divide is not clear."""
+    option = f"--split {where['split']}" if by_fractions else f"--fold {where['fold']}"
+    others = ("data_val", "split_val", *(("fold",) if by_fractions else ()))
+    if other := next((key for key in others if where.get(key) is not None), None):
+        raise UsageError(f"{option} and --{other.replace('_', '-')} contradict each other", hint="both say what to validate on; leave one out")
+    if len(have) < 2:  # the only part there is is the data set
+        return
+    if by_fractions:
+        hint = "--split NAME and --split-val NAME take its own; --split NAME --fold 1/5 validates on a fifth of one"
+        raise UsageError(f"{option} divides a data set without parts, and this one has {', '.join(have)}", where=path, hint=hint)
+    if where.get("split") is None:
+        raise UsageError(f"{option}: which part of the data set? --split says it", where=path, hint="its parts: " + ", ".join(have))
+
+
+def _validation(where: Mapping[str, Any], module: Any, path: Path, images: Path | None, chosen: str | None) -> list[Record]:
+    """The records of `data_val`, or of the part of `data` that is for validation."""
     wanted = where.get("split_val")
-    if "data_val" in where:
+    if where.get("data_val") is not None:
         path = Path(where["data_val"])
         if wanted == "none":
             raise UsageError("--split-val none and --data-val contradict each other")
         module = formats.get(where.get("data_format") or formats.recognise(path))
         have = module.splits(path)
         named = choose(wanted, have, VAL, path, "--split-val") if wanted or set(VAL) & set(have) else None
-        return train, list(module.read(path, images=images, split=named)), categories
+        return list(module.read(path, images=images, split=named))
+    have = module.splits(path)
     if wanted == "none" or not (wanted or set(VAL) & set(have)):
-        return train, [], categories
+        return []
     named = choose(wanted, have, VAL, path, "--split-val")
-    if named == chosen and wanted is None:
-        return train, [], categories
-    return train, list(module.read(path, images=images, split=named)), categories
+    return [] if named == chosen and wanted is None else list(module.read(path, images=images, split=named))
 
 
 def keypoints(categories: Categories, records: Sequence[Record]) -> int:

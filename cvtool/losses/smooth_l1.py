@@ -5,13 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cvtool.losses._reduce import reduced
 
-def smooth_l1_loss(predicted: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor:
-    """x^2 / (2 beta) where |x| < beta, else |x| - beta / 2, of each x = predicted - target (eq. 3 with beta = 1), not reduced.
+KINDS = ("boxes", "pictures")
+ALIASES = ("huber",)
 
-    It is the Huber loss divided by its delta, beta. beta = 0 is the plain L1.
+
+def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reduction: str = "mean") -> Tensor:
+    """x^2 / (2 beta) where |x| < beta, else |x| - beta / 2, of each x = prediction - target (eq. 3 with beta = 1); "mean", "sum" or "none".
+
+    It is the Huber loss divided by its delta, beta; the slope beyond is 1. beta = 0 is the plain L1. A box's loss is the sum over its four
+    numbers x, y, w, h (eq. 2).
     """
-    x = (predicted - target).abs()
-    if beta == 0:
-        return x
-    return torch.where(x < beta, x.square() / (2 * beta), x - beta / 2)
+    x = (prediction - target).abs()
+    if beta > 0:
+        x = torch.where(x < beta, x.square() / (2 * beta), x - beta / 2)
+    return reduced(x, reduction)

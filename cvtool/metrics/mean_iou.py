@@ -1,4 +1,9 @@
-"""Mean intersection over union of label maps, and pixel accuracy (Long 2015, arXiv:1411.4038, section 5), from one confusion matrix."""
+"""Intersection over union of label maps and the accuracies beside it (Long 2015, arXiv:1411.4038, section 5), from one confusion matrix.
+
+Void, the pixels whose truth is 255, by two conventions that both are in use: `mIoU` and all others leave them out (VOC, Cityscapes, CamVid with 11
+classes); `mIoU_void_counted` counts whatever class was found on them as wrongly found, as a union over all pixels does. A pixel on which no class
+was found is wrong, and is no class's fault. Means are over the classes that occur or were found (accuracies: that occur).
+"""
 
 from __future__ import annotations
 
@@ -10,24 +15,53 @@ IGNORE = 255
 
 
 class MeanIoU:
-    """`update` with maps of labels 0..classes-1; pixels whose truth is 255 do not count."""
+    """`update` with maps of labels 0..classes-1; 255 in the truth is void, anything else outside that range in what was found is no class.
+
+    confusion: (classes + 1) x (classes + 1) pixels; row: true, the last one void; column: found, the last one none.
+    """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self.confusion = np.zeros((classes, classes), np.int64)  # row: true, column: found
+        self.confusion = np.zeros((classes + 1, classes + 1), np.int64)
 
     def update(self, found: Any, true: Any) -> None:
         """Two H W integer maps of one picture."""
-        found, true = np.asarray(found), np.asarray(true)
-        counted = true != IGNORE
-        pairs = true[counted].astype(np.int64) * self.classes + found[counted]
-        self.confusion += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+        last = self.classes
+        found, true = (np.asarray(one).astype(np.int64) for one in (found, true))
+        found = np.where((found < 0) | (found >= last), last, found)
+        pairs = np.where(true == IGNORE, last, true) * (last + 1) + found
+        self.confusion += np.bincount(pairs.ravel(), minlength=(last + 1) ** 2).reshape(last + 1, last + 1)
+
+    def per_class(self) -> list[dict[str, float | None]]:
+        """Of each class `IoU` and `accuracy` (its recall) in [0, 1], None where there is nothing to measure, and `pixels`, how many are of it."""
+        right, true, found, _ = self._sums()
+        rows = []
+        for r, t, f in zip(right.tolist(), true.tolist(), found.tolist(), strict=True):
+            rows.append({"IoU": r / (t + f - r) if t + f else None, "accuracy": r / t if t else None, "pixels": t})
+        return rows
 
     def compute(self) -> dict[str, float]:
-        """`mIoU` over the classes that were there or were found, and `pixel_accuracy`, in [0, 1]; nothing without counted pixels."""
-        right, every = self.confusion.diagonal(), self.confusion.sum()
-        if not every:
+        """`mIoU`, `pixel_accuracy`, `class_accuracy` (its mean over classes), `frequency_weighted_IoU` and `mIoU_void_counted`, in [0, 1]; nothing
+        without labelled pixels."""
+        right, true, found, on_void = self._sums()
+        if not (every := true.sum()):
             return {}
-        union = self.confusion.sum(0) + self.confusion.sum(1) - right
-        there = union > 0
-        return {"mIoU": float((right[there] / union[there]).mean()), "pixel_accuracy": float(right.sum() / every)}
+        union = true + found - right
+        there, occurs = union > 0, true > 0
+        iou = right[there] / union[there]
+        return {
+            "mIoU": float(iou.mean()),
+            "pixel_accuracy": float(right.sum() / every),
+            "class_accuracy": float((right[occurs] / true[occurs]).mean()),
+            "frequency_weighted_IoU": float((true[there] * iou).sum() / every),
+            "mIoU_void_counted": float(_mean(right, union + on_void)),
+        }
+
+    def _sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Pixels of each class: rightly found, true, found where the truth is known, found on void."""
+        k = self.classes
+        return self.confusion.diagonal()[:k], self.confusion[:k].sum(1), self.confusion[:k, :k].sum(0), self.confusion[k, :k]
+
+
+def _mean(right: np.ndarray, union: np.ndarray) -> np.ndarray:
+    return (right[union > 0] / union[union > 0]).mean()

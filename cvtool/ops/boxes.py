@@ -74,6 +74,30 @@ def iou(a: Tensor, b: Tensor, *, inclusive: bool = False) -> Tensor:
     return both / torch.where(union > 0, union, torch.ones_like(union))
 
 
+def paired_iou(a: Tensor, b: Tensor, *, inclusive: bool = False) -> Tensor:
+    """IoU of each box of `a` with its partner in `b`: N 4 and N 4 xyxy -> N in [0, 1]; 0 where both are empty."""
+    both, union = _paired(a, b, inclusive)
+    return both / torch.where(union > 0, union, torch.ones_like(union))
+
+
+def paired_giou(a: Tensor, b: Tensor, *, inclusive: bool = False) -> Tensor:
+    """GIoU = IoU - |C \\ (A u B)| / |C| of each pair, C the smallest box around both: N 4 and N 4 xyxy -> N in [-1, 1].
+
+    It is the IoU where the boxes fill C, and goes to -1 as they move apart (Rezatofighi 2019, arXiv:1902.09630, algorithm 1).
+    """
+    both, union = _paired(a, b, inclusive)
+    around = area(torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], dim=-1), inclusive=inclusive)
+    one = torch.ones_like(union)
+    return both / torch.where(union > 0, union, one) - (around - union) / torch.where(around > 0, around, one)
+
+
+def _paired(a: Tensor, b: Tensor, inclusive: bool) -> tuple[Tensor, Tensor]:
+    """N 4 and N 4 -> intersection and union of each pair."""
+    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2]) + (1 if inclusive else 0)
+    both = sides.clamp(min=0).prod(dim=-1)
+    return both, area(a, inclusive=inclusive) + area(b, inclusive=inclusive) - both
+
+
 def encode(boxes: Tensor, anchors: Tensor, weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """The deltas that move `anchors` onto `boxes`, N 4 xyxy both -> N 4 (R-CNN, arXiv:1311.2524, eq. 6-9; Faster R-CNN, eq. 2).
 

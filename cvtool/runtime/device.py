@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -73,6 +74,18 @@ def deterministic(on: bool = True) -> None:
     torch.use_deterministic_algorithms(on, warn_only=True)
     torch.backends.cudnn.deterministic = on
     torch.backends.cudnn.benchmark = False
+
+
+def peak_memory(device: torch.device | str) -> int:
+    """Bytes that this process has used at most: of the device, or of main memory where that is the device. 0 where nothing tells."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def memory_total(device: torch.device | str) -> int:

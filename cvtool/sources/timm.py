@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cvtool import download
-from cvtool.categories import Categories, numbered
+from cvtool.categories import Categories, imagenet, numbered
 from cvtool.checkpoint import prefixed
 from cvtool.errors import ModelError, did_you_mean
 from cvtool.sources._tables import folder_of, index, run
-from cvtool.sources.torchvision import imagenet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

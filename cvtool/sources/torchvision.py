@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from cvtool import download
-from cvtool.categories import Categories, numbered
+from cvtool.categories import imagenet, numbered
 from cvtool.checkpoint import prefixed, with_versions
 from cvtool.errors import ModelError, did_you_mean
 from cvtool.sources._tables import folder_of, index, run
@@ -95,16 +95,6 @@ def _features(net: Any, images: Tensor) -> Tensor:
     finally:
         handle.remove()
     return caught[0]
-
-
-def imagenet() -> Categories:
-    """ImageNet-1K's classes in the order of the outputs, ids 0..999, each with a name of its own."""
-    from cvtool.runtime.torchvision import cheap_import
-
-    with cheap_import():
-        from torchvision.models._meta import _IMAGENET_CATEGORIES
-
-    return [{"id": i, "name": name} for i, name in enumerate(_IMAGENET_CATEGORIES)]
 
 
 def _prepare(found: dict[str, Any]) -> Prepare:

@@ -3,6 +3,9 @@
 Windows are of `tile` x `tile` pixels of the original, each repeating `overlap` of its side from the one before; the last of a row or column is
 flush with the picture's edge. A picture that fits into one window is seen as without tiling.
 
+A model may say with how many pixels of `context` around it a window's map is exactly that of the whole picture (U-Net's overlap-tile strategy:
+Ronneberger 2015, arXiv:1505.04597, fig. 2). Its windows of `tile` x `tile` overlap by twice that, and only their insides are kept: no seam.
+
 The rule by which objects of different windows are one object (`same_object`): they are of one class and either their boxes overlap by more than
 `iou`, or one of them is cut, that is, it touches an edge of its window which is not the picture's, and at least `CONTAINED` of its area lies in the
 other. Whole objects win over cut ones, then the higher score wins. An object larger than the overlap may be cut in every window and is then
@@ -48,6 +51,28 @@ def starts(side: int, tile: int, overlap: float) -> list[int]:
         return [0]
     step = max(1, round(tile * (1 - overlap)))
     return [*range(0, side - tile, step), side - tile]
+
+
+def inside(width: int, height: int, tile: int, context: int, step: int) -> list[tuple[Window, Window]]:
+    """The windows over a picture, row by row: each as seen, at most `tile` pixels a side, and its inside, which is kept. Insides do not overlap.
+
+    Between the two lie `context` pixels, where the picture does not end before. Windows and insides begin at multiples of `step`, so that a network
+    that halves its maps divides each window as it would divide the picture. [] where `tile` leaves no inside.
+    """
+    core = (tile - 2 * context) // step * step
+    if core <= 0:
+        return []
+
+    def spans(side: int) -> list[tuple[int, int, int, int]]:  # seen from, to; kept from, to
+        if side <= tile:
+            return [(0, side, 0, side)]
+        return [(max(0, at - context), min(side, at + core + context), at, min(side, at + core)) for at in range(0, side, core)]
+
+    return [
+        (Window(left, top, right - left, bottom - top), Window(first, upper, last - first, lower - upper))
+        for top, bottom, upper, lower in spans(height)
+        for left, right, first, last in spans(width)
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,6 +122,11 @@ class Part:
                 masks = [Pasted.of(np.asarray(mask), window) for mask in result.masks]
                 changes["masks"] = None
         return cls(window, replace(result, **changes), masks)
+
+    def only(self, window: Window) -> Part:
+        """The part of a map that lies in `window`, which is inside of this one."""
+        inner = replace(window, left=window.left - self.window.left, top=window.top - self.window.top)
+        return Part(window, self.result.map(inner.cut), self.masks)
 
 
 def merge(parts: Sequence[Part], width: int, height: int, *, iou: float = 0.5, max_det: int | None = None) -> tuple[Result, list[Pasted] | None]:

@@ -65,11 +65,14 @@ def _picture_suffixes() -> frozenset[str]:
     return SUFFIXES
 
 
+_TELLING = (".xml", ".txt", ".yaml", ".yml", ".csv", ".json", ".tar")  # what makes a folder of files a data set
+
+
 def _only_pictures(folder: str) -> bool:
     """A folder with pictures directly in it and no other folder."""
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     flat = bool(entries) and not any(entry.is_dir() for entry in entries)
-    return flat and not any(os.path.splitext(entry.name)[1].lower() in (".xml", ".txt", ".yaml", ".yml", ".csv", ".json") for entry in entries)
+    return flat and not any(os.path.splitext(entry.name)[1].lower() in _TELLING for entry in entries)
 
 
 def convert(source: DataSet, out: Path | IO[str], to: str, *, copy_images: bool = False) -> tuple[int, int, list[str]]:
@@ -211,6 +214,97 @@ class _Span:
 
     def told(self) -> dict[str, float] | None:
         return {"min": self.least, "mean": round(self.sum / self.count, 3), "max": self.most} if self.count else None
+
+
+# --- parts and anchors -----------------------------------------------------------------------------------------------------------------------
+
+
+def split(source: DataSet, fractions: str, out: Path, *, seed: int = 0, to: str | None = None, copy_images: bool = False) -> tuple[dict, list[str]]:
+    """Divide a data set and write its parts into a folder; returns how many pictures each part has, and notes, a line each.
+
+    fractions: `80,10,10` of train, val and test, or `80,20`. The division is the one that training makes of the same fractions and seed. to: the
+    format, the data set's own unless given; formats of one file give OUT/train.json ..., formats of folders one data set with these parts.
+    Raises UsageError for fractions that are none and for a data set that has several parts.
+    """
+    from cvtool.data import split as splits
+
+    if (shares := splits.fractions(fractions)) is None:
+        raise UsageError(f"'{fractions}' are no fractions", hint="such as 80,10,10 for train, val and test, or 80,20")
+    if source.split is None and len(have := source.splits()) > 1:
+        raise UsageError(f"this data set has parts already: {', '.join(have)}", where=source.path, hint="--split NAME divides one of them")
+    records = list(source.records())
+    if not records:
+        raise InputError("the data set holds no images", where=source.path)
+    parts = dict(zip(splits.PARTS, splits.divided(records, shares, seed), strict=False))
+    name = to or ("jsonl" if source.module is None else _format_name(source))
+    module = formats.get(name)
+    notes: list[str] = []
+    if suffix := getattr(module, "SUFFIX", None):
+        for part, listed in parts.items():
+            counted = _Counted(r.changed(split=part) if "split" in r else r for r in listed)
+            notes += module.write(counted, out / f"{part}{suffix}", relative=True)
+            notes += counted.keys_lost(name, module) + (counted.where_pictures_are() if suffix != ".jsonl" else [])
+    else:
+        listed = [record.changed(split=part) for part, some in parts.items() for record in some]
+        notes += module.write(listed, out, copy_images=copy_images)
+    return {part: len(some) for part, some in parts.items()}, list(dict.fromkeys(notes)) + _absent(parts)
+
+
+def _absent(parts: dict[str, list[Record]]) -> list[str]:
+    """Classes that a part lacks."""
+    held = {part: {a.get("category", a.get("category_id")) for r in some for key in ("labels", "annotations") for a in r.get(key) or ()}
+            for part, some in parts.items()}  # fmt: skip
+    every = set().union(*held.values())
+    notes = []
+    for part, names in held.items():
+        if missing := sorted(map(str, every - names)):
+            notes.append(f"{part} has no {', '.join(missing[:8])}{', ...' if len(missing) > 8 else ''}: too few pictures of it")
+    return notes
+
+
+def augment(
+    source: DataSet,
+    out: Path,
+    *,
+    generator: str | None = None,
+    autoencoder: str | None = None,
+    op: str | None = None,
+    strength: float | None = None,
+    **options: Any,
+) -> tuple[dict[str, int], list[str]]:
+    """The data set as class folders with pictures more, by a generator or by an autoencoder (`_enlarge.generated`, `_enlarge.between`)."""
+    from cvtool.tasks import _enlarge  # with torch
+
+    if generator is not None:
+        return _enlarge.generated(source, out, generator, **options)
+    chosen = {"op": op, "strength": strength}
+    assert autoencoder is not None
+    return _enlarge.between(source, out, autoencoder, **{key: value for key, value in chosen.items() if value is not None}, **options)
+
+
+def anchors(source: DataSet, k: int, *, img_size: int = 0, seed: int = 0, plot: Path | None = None) -> dict[str, Any]:
+    """Anchors learned from the boxes (`cvtool.data.anchors`), as one JSON object: `anchors` (width, height, small to large), `mean_iou` of each box
+    with its best one, `recall` (the share of the boxes for which that is at least 0.5), and `curve`, the mean IoU for 1 .. k anchors."""
+    from cvtool.data import anchors as search
+
+    sizes = search.box_sizes(source.records(), img_size)
+    found = search.learned(sizes, k, seed)
+    fit = search.iou(sizes, found[-1].sizes)
+    report = {
+        "path": source.path, "k": k, "img_size": img_size or None, "boxes": len(sizes), "seed": seed,
+        "anchors": found[-1].sizes.round(1).tolist(), "mean_iou": found[-1].mean_iou, "recall": float((fit.max(1) >= 0.5).mean()),
+        "curve": [one.mean_iou for one in found],
+    }  # fmt: skip
+    if plot is not None:
+        from cvtool.render.clusters import draw
+
+        title = f"{k} anchors of {len(sizes):,} boxes" + (f", pictures of {img_size} pixels" if img_size else "")
+        picture = draw(sizes, fit.argmax(1), found[-1].sizes, report["curve"], title=title)
+        draft = plot.with_name(f".{plot.name}.tmp")
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(draft, format="PNG")
+        draft.replace(plot)
+    return report
 
 
 # --- sample pictures -------------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Evaluate detections: read both sides, find out what belongs together, check or repair every entry, score, and say what was done.
+"""Evaluate what a model said: read both sides, find out what belongs together, check or repair every entry, score, and say what was done.
 
-Nothing is mis-scored in silence: whatever was left out, renumbered or matched otherwise than by equal ids is a line of `warnings`, and where
-nothing can be compared it is an error and not a 0. The pictures are never opened.
+What the ground truth holds decides what is measured: objects (here), a class for each picture (`_evaluate_labels.py`), label maps
+(`_evaluate_maps.py`). Nothing is mis-scored in silence: whatever was left out, renumbered or matched otherwise than by equal ids is a line of
+`warnings`, and where nothing can be compared it is an error and not a 0. The pictures are never opened.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def evaluate(
     gt: str | os.PathLike,
     dt: str | os.PathLike,
     *,
-    iou_type: str = "bbox",
+    iou_type: str | None = None,
     max_det: int | None = None,
     classes: Sequence[str | int] | None = None,
     per_class: bool = False,
@@ -30,16 +31,20 @@ def evaluate(
     backend: str = "auto",
     stdin: IO[bytes] | None = None,
 ) -> dict[str, Any]:
-    """Scores detections by COCO's protocol; returns a report that can be written as JSON.
+    """Scores detections by COCO's protocol, classes of pictures or label maps; returns a report that can be written as JSON.
 
     gt: a COCO document, a data set that `cvtool.data.formats` knows (with `split`), JSON lines, or "-".
-    dt: COCO results, a COCO document or JSON lines with scores, or "-".
-    iou_type: "bbox", "segm" or "keypoints". max_det: how many detections an image and category count (COCO's 100; keypoints 20).
+    dt: COCO results, a COCO document, CSV or JSON lines with scores, a folder of label maps, or "-".
+    iou_type, max_det and backend are for detections. iou_type: "bbox" (unless given), "segm" or "keypoints". max_det: how many detections an image
+    and category count (COCO's 100; keypoints 20).
     classes: names or ids of the ground truth's categories; the others are not measured. data_format: of `gt`, where looking is not enough.
 
     The report: task, iou_type, metrics (flat: AP, AP50 ... as fractions, None where nothing could be measured), per_class (if asked),
-    params, counts, matching (in words), warnings (lines), backend, cvtool. Raises InputError and UsageError.
+    params, counts, matching (in words), warnings (lines), backend, cvtool; of classes and maps without iou_type and backend, and with
+    confusion (categories, matrix: true by found, none: true and no class found). Raises InputError and UsageError.
     """
+    asked = {"--iou-type": iou_type, "--max-det": max_det, "--backend": None if backend == "auto" else backend}
+    iou_type = iou_type or "bbox"
     if iou_type not in IOU_TYPES:
         raise UsageError(f"unknown IoU type '{iou_type}'", hint=f"known: {', '.join(IOU_TYPES)}")
     if os.fspath(gt) == os.fspath(dt) == "-":
@@ -47,10 +52,16 @@ def evaluate(
     limits = limits_of(max_det, iou_type)
     clean = _clean(gt, dt, iou_type, backend) if split is None and data_format in (None, "coco") else None
     if clean is None:
-        from cvtool.data.sides import no_collection
+        from cvtool.data.sides import no_collection, read_found, read_truth
 
         with no_collection():
-            scores, counts, matching, warnings = _checked(gt, dt, iou_type, limits, classes, split, data_format, backend, stdin)
+            truth = read_truth(gt, split=split, data_format=data_format, stdin=stdin)
+            found = read_found(dt, stdin=stdin)
+            if truth.task != "detection":
+                if option := next((option for option, value in asked.items() if value is not None), None):
+                    raise UsageError(f"{option} has no effect: the ground truth is for {truth.task}", hint="it is for detections; leave it out")
+                return _other(truth.task)(truth, found, classes=classes, per_class=per_class)
+            scores, counts, matching, warnings = _checked(truth, found, iou_type, limits, classes, backend)
     else:
         scores, counts, matching, warnings = _as_it_stands(clean, iou_type, limits, classes)
     return _report(scores, counts, matching, warnings, per_class)
@@ -89,23 +100,25 @@ def _as_it_stands(clean: Any, iou_type: str, limits: list[int], classes: Sequenc
 # --- anything else ---------------------------------------------------------------------------------------------------------------------------
 
 
+def _other(task: str) -> Any:
+    """What scores a ground truth without objects."""
+    if task == "classification":
+        from cvtool.tasks._evaluate_labels import score
+    else:
+        from cvtool.tasks._evaluate_maps import score
+    return score
+
+
 def _checked(
-    gt: Any,
-    dt: Any,
-    iou_type: str,
-    limits: list[int],
-    classes: Sequence[str | int] | None,
-    split: str | None,
-    data_format: str | None,
-    backend: str,
-    stdin: IO[bytes] | None,
+    truth: Any, found: Any, iou_type: str, limits: list[int], classes: Sequence[str | int] | None, backend: str
 ) -> tuple[Scores, dict, str, list[str]]:
     from cvtool.data.pairing import match_categories, match_images, plural
-    from cvtool.data.sides import read_found, read_truth
     from cvtool.metrics import _entries
 
-    truth = read_truth(gt, split=split, data_format=data_format, stdin=stdin)
-    found = read_found(dt, stdin=stdin)
+    if found.task != "detection" and not found.entries:
+        what = "one label an image" if found.task == "classification" else "label maps"
+        hint = "the ground truth has boxes, masks or keypoints to compare with"
+        raise InputError(f"there are no objects in it, only {what}", where=found.where, hint=hint)
     warnings: list[str] = []
     if found.failed:
         warnings.append(f"{plural(len(found.failed), 'image')} could not be read by the detector and have no detections: {found.failed[0]}")

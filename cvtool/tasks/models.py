@@ -249,6 +249,7 @@ def imported(
         say(f"renamed {before} -> {after}")
     left = f": {', '.join(dropped[:3])}" if dropped else ""
     say(f"{len(tensors)} tensors, {len(moved)} renamed, {len(dropped)} left out{left}; {len(meant)} classes")
+    said = replace(said, prepare=weights.read_prepare(said))
     found = replace(said, reference=plain, arguments=arguments, categories=meant, licence=licence or said.licence)
     return weights.save(model, output, found, half=half)
 

@@ -49,7 +49,16 @@ def checked(key: str, value: Any, default: Any) -> Any:
         value = float(value)
     if kind is str and type(value) in (int, float):
         value = str(value)
+    if kind in (tuple, list) and type(value) in (str, int, float):  # 1,2,7,2 as it is typed
+        value = [_element(item) for item in str(value).split(",")]
     fits = isinstance(value, (list, tuple)) if kind in (tuple, list) else type(value) is kind and value == value
     if not fits:
         raise UsageError(f"{key} is {_WORDS[kind]}, not {value!r}")
     return value
+
+
+def _element(text: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text.strip()

@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cvtool.errors import CvtoolError
 
+TIMES = ("seconds", "seconds_per_iteration", "images_per_second", "peak_memory")  # of a line: what differs between two runs that are the same
+
 
 class Log:
     """log.jsonl. Values that are not finite are written as null, because JSON has no other word for them."""
 
-    def __init__(self, path: Path, *, keep: int = 0) -> None:
-        """keep: bytes of an earlier part that stay; what a killed run wrote after its last save goes."""
-        self.path = path
+    def __init__(self, path: Path, *, keep: int = 0, also: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """keep: bytes of an earlier part that stay; what a killed run wrote after its last save goes. also: gets every line."""
+        self.path, self.also = path, also
         self._file = path.open("ab")
         self._file.truncate(min(keep, os.fstat(self._file.fileno()).st_size))
 
     def write(self, **values: Any) -> None:
+        if self.also is not None:
+            self.also(values)
         try:
             self._file.write(json.dumps({key: tidy(value) for key, value in values.items()}).encode() + b"\n")
             self._file.flush()
@@ -37,15 +42,33 @@ class Log:
             self._file.close()
 
 
+class Nowhere(Log):
+    """For a loop that leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self.path = Path(os.devnull)
+
+    def write(self, **values: Any) -> None: ...
+
+    def tell(self) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
 def tidy(value: Any) -> Any:
-    """A number as it goes into JSON: at most 7 significant digits, as float32 has."""
+    """A number as it goes into JSON: at most 7 significant digits, as float32 has; and all of them in a table."""
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: tidy(inner) for key, inner in value.items()}
     return value
 
 
 class Reporter:
-    """What the loop tells whoever started it. This one is silent; a command line draws a bar."""
+    """What the loop tells whoever started it. This one is silent; a command line draws a bar. detailed: `detail` is listened to."""
+
+    detailed = False
 
     def start(self, *, epochs: int, turns: int, done: int) -> None:
         """A run of `turns` optimiser turns in all, of which `done` lie behind."""
@@ -58,6 +81,9 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
+
+    def detail(self, text: str) -> None:
+        """Something for a person who asked for more."""
 
     def stop(self) -> None:
         """No more will be told."""

@@ -2,17 +2,16 @@
 
 It walks over the phases of a step and owns time: batches into turns, precision, accumulation, clipping, schedules, the log, validation,
 saving, stopping. It knows no model and no method. A run that is stopped at any moment and resumed gives the same losses to the bit: the data
-depend on (seed, epoch, index), the schedules on the turn, and all else lies in one state file.
+depend on (seed, epoch, index), the schedules on the turn or a state that is saved, and all else lies in one state file.
 """
 
 from __future__ import annotations
 
 import math
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -20,12 +19,22 @@ import torch
 from torch import Tensor, nn
 
 from cvtool.batch import Batch
-from cvtool.errors import CvtoolError, Interrupted, Terminated
-from cvtool.runtime.device import autocast
+from cvtool.errors import CvtoolError
+from cvtool.runtime.device import autocast, peak_memory
+from cvtool.train import nonfinite, transfer
+from cvtool.train.compiled import eagerly
+from cvtool.train.distributed import World
 from cvtool.train.log import Log, Reporter
+from cvtool.train.position import BETTER, Clock, Position
+from cvtool.train.reduce import Reducer
 from cvtool.train.schedule import Schedule
+from cvtool.train.sharded import Sharded, gathered
+from cvtool.train.signals import Signals, Stopped
 from cvtool.train.state import rng_state, set_rng_state
+from cvtool.train.statistics import Statistics
 from cvtool.train.step import Phase, Step
+
+DIVERGED = 1e4  # times the first loss, or 1 where that was smaller: no way leads back from there
 
 
 class Item(Protocol):
@@ -51,25 +60,6 @@ class Keeper(Protocol):
         ...
 
 
-class Stopped(Exception):
-    """Raised where the run is asked to end; the loop saves and turns it into an error with an exit code."""
-
-
-@dataclass
-class Position:
-    """Where a run stands: `batch` batches of `epoch` done, `turn` optimiser turns in all, and what the tick at hand has gathered."""
-
-    epoch: int = 0
-    batch: int = 0
-    turn: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    epoch_sums: dict[str, float] = field(default_factory=dict)
-    epoch_counts: dict[str, int] = field(default_factory=dict)
-    best: float | None = None
-    best_epoch: int | None = None
-
-
 @dataclass
 class Loop:
     """One run.
@@ -78,7 +68,12 @@ class Loop:
     clip: the largest gradient norm of a phase, 0 for none. accumulate: batches a turn.
     validate: model -> values for the epoch's line; called every `val_every` epochs and after the last. `better` names the value that
       decides which epoch is best: (name, True if larger is better), the first that is there.
+    patience: validations without a better one that end the run, 0 for none. enough: values of a validation -> whether the run may end with it.
     save_every: epochs between states; the run's end and a signal save too.
+    change: (a batch on its device, turn, its number in the turn) -> what the phases get, such as noise; must depend on these alone.
+    begin: called once with the first batch, before anything is computed.
+    world: the processes that share each turn's pictures; what is logged, validated and decided is the same in all of them.
+    sharded: the step's model in parts, each process holding one. synced: its layers that normalise over the pictures of all processes.
     """
 
     step: Step
@@ -97,9 +92,17 @@ class Loop:
     val_every: int = 1
     save_every: int = 1
     log_every: int = 20
-    better: tuple[tuple[str, bool], ...] = (("AP", True), ("val_mIoU", True), ("val_accuracy", True), ("val_loss", False))
+    better: tuple[tuple[str, bool], ...] = BETTER
+    patience: int = 0
+    enough: Callable[[Mapping[str, Any]], bool] | None = None
+    change: Callable[[Batch, int, int], Batch] | None = None
+    begin: Callable[[Batch], None] | None = None
+    statistics: Statistics | None = None
     reporter: Reporter = field(default_factory=Reporter)
     resume_hint: str | None = None
+    world: World = field(default_factory=World)
+    sharded: Sharded | None = None
+    synced: list[nn.Module] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.at = Position()
@@ -108,7 +111,14 @@ class Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16" and self.device.type == "cuda")
         self.format = torch.channels_last if self.channels_last else torch.preserve_format
         self.params = {id(p): p for phase in self.phases for p in phase.params}
-        self.signal: int | None = None
+        self.signals = Signals()
+        self.heard: int | None = None  # a signal to any of the processes
+        self.reducers = {} if self.world.alone or self.sharded else {phase.name: Reducer(self.world, phase.params) for phase in self.phases}
+
+    @property
+    def in_step(self) -> bool:
+        """Whether no process can compute the model alone."""
+        return self.sharded is not None or bool(self.synced)
 
     @property
     def turns_an_epoch(self) -> int:
@@ -119,104 +129,154 @@ class Loop:
         return min(self.turns or self.epochs * self.turns_an_epoch, self.epochs * self.turns_an_epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step.state_dict(),
+        state = {
+            "step": gathered(self.step.state_dict()) if self.sharded else self.step.state_dict(),
             "scaler": self.scaler.state_dict(),
             "position": asdict(self.at),
-            "rng": rng_state(),
             "log_bytes": self.log.tell(),
         }
+        state["rng"], *state["rng_of_others"] = self.world.exchange(rng_state())
+        return state | ({"schedule": self.schedule.state_dict()} if hasattr(self.schedule, "state_dict") else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step.load_state_dict(state["step"])
+        if self.sharded:
+            self.sharded.load(self.step, state["step"], [phase.optimizer for phase in self.phases])
+        else:
+            self.step.load_state_dict(state["step"])
         self.scaler.load_state_dict(state["scaler"])
+        if "schedule" in state:
+            self.schedule.load_state_dict(state["schedule"])  # type: ignore[attr-defined]
         self.at = Position(**state["position"])
-        set_rng_state(state["rng"])
+        streams = [state["rng"], *state.get("rng_of_others", ())]
+        if self.world.rank < len(streams):
+            set_rng_state(streams[self.world.rank])
 
     def run(self) -> Position:
         """Train to the end. Raises CvtoolError for a loss that is not finite, Terminated or Interrupted after a signal, having saved."""
         self.reporter.start(epochs=self.epochs, turns=self.all_turns, done=self.at.turn)
-        with self.signals():
+        with self.signals.caught():
             try:
-                while self.at.epoch < self.epochs and self.at.turn < self.all_turns:
+                while self.at.epoch < self.epochs and self.at.turn < self.all_turns and not (self.at.ended or self.out_of_patience):
                     self.one_epoch()
             except Stopped:
                 self.keeper.save(self.state_dict())
-                error = Terminated if self.signal == signal.SIGTERM else Interrupted
-                raise error(f"stopped in epoch {self.at.epoch + 1}, turn {self.at.turn}; everything is saved", hint=self.resume_hint) from None
+                what = f"stopped in epoch {self.at.epoch + 1}, turn {self.at.turn}; everything is saved"
+                raise self.world.spoken(self.signals.error(what, self.resume_hint)) from None
             finally:
                 self.reporter.stop()
         return self.at
 
     def one_epoch(self) -> None:
-        at, started, seen = self.at, time.perf_counter(), 0
-        tick = Clock()
-        self.step.model.train()
+        at, seen = self.at, 0
+        tick, whole = Clock(), Clock()
+        transfer.training(self.step.model)
         items = self.loader.epoch(at.epoch, at.batch)
         rate = self.rates[0][0] * self.schedule(max(0, at.turn - 1))
         while at.turn < self.all_turns and (group := list(islice(items, self.accumulate))):
             losses, rate = self.one_turn(group)
             at.batch += len(group)
             at.turn += 1
-            images = sum(len(item.batch) for item in group)
+            images = sum(self.pictures(item) for item in group)
             seen += images
-            tick.images += images
-            self.gather(losses)
+            for clock in (tick, whole):
+                clock.images, clock.turns = clock.images + images, clock.turns + 1
+            at.gather(losses)
             self.reporter.turn(epoch=at.epoch, turn=at.turn, losses=losses, lr=rate, images=images)
             if at.turn % self.log_every == 0:
                 self.tick(rate, tick)
-            self.check_signal()
+            self.obey()
         if at.counts:
             self.tick(rate, tick)
         last = at.epoch + 1 >= self.epochs or at.turn >= self.all_turns
-        seconds = time.perf_counter() - started
-        values: dict[str, Any] = {name: at.epoch_sums[name] / at.epoch_counts[name] for name in at.epoch_sums}
-        values = {"loss": sum(values.values())} | values
+        times = whole.lap()
+        values: dict[str, Any] = at.means()
         validated = self.validated() if self.validate and (last or (at.epoch + 1) % self.val_every == 0) else {}
-        best = self.is_best(validated)
+        best = at.judge(validated, values["loss"], self.better)
         line = {"kind": "epoch", "epoch": at.epoch + 1, "iteration": at.turn, **values, **validated, "lr": rate}
-        self.log.write(**line, images_per_second=round(seen / seconds, 2), seconds=round(seconds, 2))
-        self.keeper.epoch(self.step.evaluated, line, best=best)
+        skipped = {"skipped_images": n} if (n := getattr(self.loader, "skipped", 0)) else {}
+        self.log.write(**line, **skipped, peak_memory=peak_memory(self.device), **times)
+        self.keeper.epoch(self.sharded.whole() if self.sharded else self.step.evaluated, line, best=best)
+        if validated and hasattr(self.schedule, "observe"):
+            self.schedule.observe(validated)
+        at.ended = bool(validated and self.enough and self.enough(line))
+        last = last or at.ended or self.out_of_patience
         if at.batch >= len(self.loader):  # else `turns` ended it early, and a longer run would go on inside it
             at.epoch, at.batch, at.epoch_sums, at.epoch_counts = at.epoch + 1, 0, {}, {}
         if last or at.epoch % self.save_every == 0:
             self.keeper.save(self.state_dict())
-        self.reporter.epoch(epoch=line["epoch"], values=line | {"seconds": seconds}, best=best)
+        self.reporter.epoch(epoch=line["epoch"], values=line | times, best=best)
+        for text in getattr(self.loader, "news", list)():
+            self.reporter.note(text)
+        if self.out_of_patience:
+            self.reporter.note(self.why_stopped(values["loss"]))
 
     def one_turn(self, group: list[Any]) -> tuple[dict[str, float], float]:
         """Every phase that is due, on the same batches. Returns the losses by name (means over the group) and the first phase's rate."""
-        batches = [(item.batch.to(self.device, self.format), item.names) for item in group]
-        count = sum(len(batch) for batch, _ in batches)
-        factor = self.schedule(self.at.turn)
+        turn = self.at.turn
+        batches = [(self.given(item.batch, number), item.names) for number, item in enumerate(group)]
+        count = sum(self.pictures(item) for item in group)
+        shares = [(len(item.batch) if self.world.alone else item.counted) / count for item in group]
+        factor = self.schedule(turn)
+        watch = self.statistics if self.statistics is not None and self.statistics.due(turn) else None
         values: dict[str, float] = {}
-        due = [pair for pair in zip(self.phases, self.rates, strict=True) if self.at.turn % pair[0].every == 0]
+        due = [pair for pair in zip(self.phases, self.rates, strict=True) if turn % pair[0].every == 0]
         for phase, rates in due:
             for one, rate in zip(phase.optimizer.param_groups, rates, strict=True):
                 one["lr"] = rate * factor
             self.only(phase)
             phase.optimizer.zero_grad(set_to_none=True)
-            for batch, names in batches:
-                weight = len(batch) / count
-                with autocast(self.device, self.precision):
-                    losses = phase.losses(batch)
-                for name, value in self.finite(losses, names).items():
-                    values[name] = values.get(name, 0.0) + value * weight
-                total = torch.stack([value.float() for value in losses.values()]).sum() * weight
-                self.scaler.scale(total).backward()
+            found: list[dict[str, Tensor]] = []
+            reducer = self.reducers.get(phase.name)
+            with watch.watching() if watch else nullcontext():
+                for number, ((batch, _), weight) in enumerate(zip(batches, shares, strict=True), 1):
+                    for layer in self.synced:
+                        layer.counts = weight > 0  # type: ignore[assignment]
+                    losses = self.computed(phase, batch)
+                    if not losses:
+                        raise CvtoolError("the model's losses are empty", where=f"turn {turn + 1}")
+                    found.append({name: value.detach().float() for name, value in losses.items()})
+                    total = torch.stack([value.float() for value in losses.values()]).sum()
+                    if getattr(phase.optimizer, "needs_loss", False):
+                        phase.optimizer.curvature(total, weight)  # type: ignore[attr-defined]
+                    if reducer is not None and number == len(batches):
+                        reducer.arm()
+                    if self.sharded:
+                        self.sharded.last(number == len(batches))
+                    self.scaler.scale(total * weight).backward()
+            if reducer is not None:
+                reducer.finish()
+            self.scaler.unscale_(phase.optimizer)
+            norm = nn.utils.get_total_norm([p.grad for p in phase.params if p.grad is not None])
+            if self.sharded:
+                norm = norm.full_tensor()  # type: ignore[operator]
+            for name, value in self.finite(found, norm, phase, batches, shares).items():
+                values[name] = values.get(name, 0.0) + value
             if self.clip:
-                self.scaler.unscale_(phase.optimizer)
-                norm = nn.utils.clip_grad_norm_(phase.params, self.clip)
-                if not self.scaler.is_enabled() and not math.isfinite(norm):  # the scaler leaves such a turn out
-                    raise CvtoolError(
-                        f"the gradient is not finite, though the loss is: {', '.join(values)}",
-                        where=f"epoch {self.at.epoch + 1}, turn {self.at.turn + 1}: {', '.join(name for _, names in batches for name in names)}",
-                        hint="a lower --lr, a longer warmup or --precision fp32 may help; the last saved state is kept",
-                    )
+                nn.utils.clip_grads_with_norm_(phase.params, self.clip, norm)
+            if watch:
+                watch.before()
             self.scaler.step(phase.optimizer)
+            if watch:
+                named = {"phase": phase.name} if len(self.phases) > 1 else {}
+                self.log.write(kind="statistics", epoch=self.at.epoch + 1, iteration=turn + 1, **named, gradient=float(norm), **watch.after())
         if due:
             self.scaler.update()
+        if not self.world.alone:
+            self.world.align(list(self.step.model.buffers()))  # running statistics, which each has of its own part
         self.step.after(batches[-1][0])
         return values, self.rates[0][0] * factor
+
+    def given(self, batch: Batch, number: int) -> Batch:
+        """A batch as the phases get it."""
+        batch = batch.to(self.device, self.format)
+        if self.begin is not None:
+            begin, self.begin = self.begin, None
+            begin(batch)
+        return batch if self.change is None else self.change(batch, self.at.turn, number * self.world.size + self.world.rank)
+
+    def pictures(self, item: Any) -> int:
+        """How many there are in a batch, in all processes."""
+        return len(item.batch) if self.world.alone else item.whole
 
     def only(self, phase: Phase) -> None:
         """Gradients for this phase's parameters and no others."""
@@ -225,35 +285,87 @@ class Loop:
             for key, p in self.params.items():
                 p.requires_grad_(key in mine)
 
-    def finite(self, losses: Mapping[str, Tensor], names: list[str]) -> dict[str, float]:
-        """The values, read in one go. Raises CvtoolError that names the terms, the turn and the pictures."""
-        if not losses:
-            raise CvtoolError("the model's losses are empty", where=f"turn {self.at.turn + 1}")
-        values = dict(zip(losses, torch.stack([value.detach().float() for value in losses.values()]).tolist(), strict=True))
-        if bad := {name: value for name, value in values.items() if value - value != 0}:
-            said = ", ".join(f"{name} = {value}" for name, value in bad.items())
-            raise CvtoolError(
-                f"the loss is not finite: {said}",
-                where=f"epoch {self.at.epoch + 1}, turn {self.at.turn + 1}: {', '.join(names)}",
-                hint="a lower --lr, a longer warmup, --set clip=1 or --precision fp32 may help; the last saved state is kept",
-            )
+    def finite(
+        self, found: list[dict[str, Tensor]], norm: Tensor, phase: Phase, batches: list[tuple[Batch, list[str]]], shares: list[float]
+    ) -> dict[str, float]:
+        """The losses of the batches, each times its share of the turn's pictures, of all processes together, and their gradient's norm, read in one go: a GPU is waited for once a turn.
+
+        Raises CvtoolError that names the terms, the layer where it began, the turn and the pictures.
+        """
+        numbers = torch.stack([*(value for losses in found for value in losses.values()), norm.to(self.device, torch.float32)]).tolist()
+        values, error = dict[str, float](), None
+        for losses, (batch, names), weight in zip(found, batches, shares, strict=True):
+            read = dict(zip(losses, numbers, strict=False))
+            numbers = numbers[len(losses) :]
+            if bad := {name: value for name, value in read.items() if value - value != 0}:
+                said = ", ".join(f"{name} = {value}" for name, value in bad.items())
+                with eagerly():
+                    layer = None if self.in_step else nonfinite.of_loss(self.step.model, partial(self.computed, phase, batch))
+                begun = f"; it began in {layer}" if layer else "; the outputs of all layers are finite" * (not self.in_step)
+                error = CvtoolError(f"the loss is not finite: {said}{begun}", where=self.place(names), hint=HINT)
+                break
+            for name, value in read.items():
+                values[name] = values.get(name, 0.0) + value * weight
+        values = self.of_all(values, error)
+        if not self.scaler.is_enabled() and not math.isfinite(numbers[-1]):  # the scaler leaves such a turn out
+            raise self.world.spoken(self.broken_gradient(phase, batches, list(values)))
         return values
 
-    def gather(self, losses: dict[str, float]) -> None:
-        at = self.at
-        for sums, counts in ((at.sums, at.counts), (at.epoch_sums, at.epoch_counts)):
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-                counts[name] = counts.get(name, 0) + 1
+    def of_all(self, losses: dict[str, float], error: CvtoolError | None) -> dict[str, float]:
+        """The sums over all processes of their shares of the losses. What one of them has to say of an error or a signal, all hear."""
+        if self.world.alone:
+            if error is not None:
+                raise error
+            return losses
+        told = self.world.exchange((losses, error is not None, self.signals.number))
+        if any(bad for _, bad, _ in told):
+            self.world.settle(error)
+        self.heard = next((number for _, _, number in told if number is not None), None)
+        names = dict.fromkeys(name for some, _, _ in told for name in some)
+        return {name: math.fsum(some.get(name, 0.0) for some, _, _ in told) for name in names}
+
+    def check(self) -> None:
+        """Raises Stopped after a signal to any of the processes, each of which must call it."""
+        self.heard = next((number for number in self.world.exchange(self.signals.number) if number is not None), None)
+        self.obey()
+
+    def obey(self) -> None:
+        """Raises Stopped after a signal; among several processes, one that all have heard of."""
+        if not self.world.alone:
+            if self.heard is None:
+                return
+            self.signals.number = self.heard
+        self.signals.check()
+
+    def broken_gradient(self, phase: Phase, batches: list[tuple[Batch, list[str]]], names: list[str]) -> CvtoolError:
+        """The error for a gradient that is not finite, naming the layer and the pictures where it is found."""
+        layer, pictures = None, [name for _, some in batches for name in some]
+        for batch, some in () if self.in_step else batches:
+            with eagerly():
+                layer = nonfinite.of_gradient(self.step.model, partial(self.computed, phase, batch))
+            if layer is not None:
+                pictures = some
+                break
+        layer, pictures = next((told for told in self.world.exchange((layer, pictures)) if told[0]), (layer, pictures))
+        begun = f"; it began in {layer}" if layer else ""
+        return CvtoolError(f"the gradient is not finite, though the loss is: {', '.join(names)}{begun}", where=self.place(pictures), hint=HINT)
+
+    def computed(self, phase: Phase, batch: Batch) -> dict[str, Tensor]:
+        with autocast(self.device, self.precision):
+            return phase.losses(batch)
+
+    def place(self, names: list[str]) -> str:
+        return f"epoch {self.at.epoch + 1}, turn {self.at.turn + 1}: {', '.join(names)}"
 
     def tick(self, rate: float, clock: Clock) -> None:
-        """A line of the log: means since the last one."""
+        """A line of the log: means since the last one. Raises CvtoolError for a loss that has left every measure."""
         at = self.at
-        losses = {name: at.sums[name] / at.counts[name] for name in at.sums}
-        speed, seconds = clock.lap()
-        line = {"kind": "tick", "epoch": at.epoch + 1, "iteration": at.turn, "loss": sum(losses.values()), **losses, "lr": rate}
-        self.log.write(**line, images_per_second=round(speed, 2), seconds=round(seconds, 2))
-        at.sums, at.counts = {}, {}
+        losses = at.tick()
+        line = {"kind": "tick", "epoch": at.epoch + 1, "iteration": at.turn, **losses, "lr": rate}
+        self.log.write(**line, **clock.lap())
+        if losses["loss"] > DIVERGED * max(1.0, abs(at.first or 0.0)):
+            what = f"the loss diverges: {losses['loss']:.4g}, after {at.first:.4g} in the first turn, at a learning rate of {rate:.3g}"
+            raise self.world.spoken(CvtoolError(what, where=f"epoch {at.epoch + 1}, turn {at.turn}", hint=HINT))
 
     def validated(self) -> dict[str, float]:
         assert self.validate is not None
@@ -263,56 +375,20 @@ class Loop:
             return self.validate(self.step.evaluated)
         finally:
             set_rng_state(before)
-            self.step.model.train()
+            transfer.training(self.step.model)
 
-    def is_best(self, values: dict[str, float]) -> bool:
-        for name, larger in self.better:
-            if name in values and math.isfinite(values[name]):
-                score = values[name] if larger else -values[name]
-                if self.at.best is None or score > self.at.best:
-                    self.at.best, self.at.best_epoch = score, self.at.epoch + 1
-                    return True
-                return False
-        return False
+    @property
+    def out_of_patience(self) -> bool:
+        return 0 < self.patience <= self.at.bad
 
-    def check_signal(self) -> None:
-        if self.signal is not None:
-            raise Stopped
-
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """The first SIGTERM or Ctrl-C ends the run at the next turn, saved; a second one is not held back."""
-        before: dict[int, Any] = {}
-
-        def ask(number: int, frame: Any) -> None:
-            self.signal = number
-            restore()
-
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            before.clear()
-
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before[number] = signal.signal(number, ask)
-        except ValueError:  # not the main thread: signals are somebody else's
-            pass
-        try:
-            yield
-        finally:
-            restore()
+    def why_stopped(self, loss: float) -> str:
+        """Both curves in a sentence."""
+        at = self.at
+        if at.best is None or at.best_loss is None:
+            return f"stopped early: {at.bad} validations have measured nothing that could be best"
+        before = f"the training loss went from {at.best_loss:.4g} to {loss:.4g} meanwhile"
+        because = "overfitting" if loss <= at.best_loss else "it does not learn any more, maybe at too high a rate"
+        return f"stopped early: {at.bad} validations were no better than that of epoch {at.best_epoch}, and {before} ({because})"
 
 
-@dataclass
-class Clock:
-    """Pictures and seconds since the last lap."""
-
-    since: float = field(default_factory=time.perf_counter)
-    images: int = 0
-
-    def lap(self) -> tuple[float, float]:
-        now = time.perf_counter()
-        seconds, images = now - self.since, self.images
-        self.since, self.images = now, 0
-        return images / seconds if seconds else 0.0, seconds
+HINT = "a lower --lr, a longer warmup, --set clip=1 or --precision fp32 may help; the last saved state is kept"

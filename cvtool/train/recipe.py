@@ -15,37 +15,65 @@ from typing import Any
 
 from cvtool import registry
 from cvtool.errors import InputError, ModelError, UsageError, did_you_mean
-from cvtool.train import arguments
-from cvtool.train.optim import MOMENTUM
+from cvtool.train import arguments, steps
 
 DEFAULTS: dict[str, Any] = {
     "accumulate": 1,  # batches an optimiser's turn
     "augment": "none",  # names joined by commas
+    "balance": "none",  # how rare classes are drawn more often
     "batch_size": 8,
     "cache": "auto",  # memory for decoded pictures: auto, none, or a size such as 2GB
     "channels_last": False,
     "clip": 10.0,  # largest gradient norm, 0 = none
+    "compile": False,  # the model's forward by torch.compile
+    "debias": True,  # of Adam's two averages; False shows what it is for
     "deterministic": False,
+    "drop_path": -1.0,  # share of residual branches left out at the last one, -1 = the model's own
+    "dropout": -1.0,  # probability, -1 = the model's own
+    "early_stop": 0,  # validations without a better one that end the run, 0 = none do
     "ema": 0.0,  # decay of the weights' moving average, 0 = none
     "epochs": 20,
+    "final_epochs": 0,  # epochs at `final_res` after the others
+    "final_res": 0,  # picture size of a last fine-tuning, 0 = none
+    "freeze": "",  # parts of the model that keep their weights
+    "fsdp": False,  # weights, gradients and optimiser shared out among processes
     "img_size": 0,  # 0 = the model's own
     "init": "",  # a reference whose weights are the start
+    "init_bias": 0.0,
+    "initializer": "",  # "" = the model's own
+    "input_noise": 0.0,  # deviation of Gaussian noise on the normalised pictures
+    "l1": 0.0,  # factor of the sum of the weights' absolute values
+    "label_smoothing": 0.0,
+    "layer_decay": 1.0,  # each layer's learning rate over that of the one behind it
+    "loss": "",  # "" = the model's own
     "lr": 1e-3,
+    "lr_scale": 1.0,  # learning rate of weights that were loaded, over that of fresh ones
     "momentum": 0.9,
     "optimizer": "adamw",
+    "overfit": 0,  # train on so many pictures until they are known, 0 = on all
     "precision": "fp32",
+    "preprocess": "",  # statistics of the training pictures, "" = the model's own
     "save_every": 1,  # epochs
     "schedule": "cosine",
     "seed": 0,
+    "spectral_norm": False,
+    "statistics": 0,  # optimiser turns between two looks at gradients and activations, 0 = none
     "step": "supervised",
     "steps": 0,  # optimiser turns at most, 0 = no limit
+    "strict": False,  # a picture that cannot be read ends the run, else it is left out
+    "sync_batch_norm": False,  # statistics over the batches of all processes
+    "unfreeze": 0,  # so many stages before the head learn beside it, nothing else; 0 = as `freeze` says
     "val_every": 1,  # epochs
     "warmup": 0.0,  # below 1 a fraction of the run, from 1 on epochs
     "weight_decay": 0.01,
 }
-_LEAST = {"accumulate": 1, "batch_size": 1, "epochs": 1, "save_every": 1, "val_every": 1, "lr": 0, "clip": 0, "ema": 0, "img_size": 0, "steps": 0,
-          "seed": 0, "warmup": 0, "weight_decay": 0, "momentum": 0}  # fmt: skip
-RESUMABLE = ("epochs", "steps", "save_every", "val_every", "cache")  # what a resumed run may change
+_LEAST = {
+    **dict.fromkeys(("accumulate", "batch_size", "epochs", "save_every", "val_every"), 1),
+    **dict.fromkeys(("clip", "early_stop", "ema", "final_epochs", "final_res", "img_size", "input_noise", "l1", "label_smoothing"), 0),
+    **dict.fromkeys(("layer_decay", "lr", "lr_scale", "momentum", "overfit", "seed", "statistics", "steps", "unfreeze", "warmup", "weight_decay"), 0),
+}
+_BELOW_ONE = {"ema": "0.999", "label_smoothing": "0.1", "dropout": "0.5", "drop_path": "0.1"}  # with a value that is usual
+RESUMABLE = ("epochs", "steps", "save_every", "val_every", "cache", "early_stop", "statistics")  # what a resumed run may change
 
 
 def of_model(recipe: Mapping[str, Any], variant: str | None) -> dict[str, Any]:
@@ -55,14 +83,30 @@ def of_model(recipe: Mapping[str, Any], variant: str | None) -> dict[str, Any]:
 
 
 def resolve(*layers: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
-    """All settings; later layers win. Raises UsageError for an unknown key (with a suggestion) or a value of the wrong kind."""
+    """All settings, those of the training step among them; later layers win.
+
+    Raises UsageError for an unknown key (with a suggestion), for one of another step, or a value of the wrong kind.
+    """
+    defaults = {**defaults, **steps.settings(step_of(*layers))}
     found = dict(defaults)
     for layer in layers:
         for key, value in layer.items():
             if key not in defaults:
-                raise UsageError(f"unknown setting '{key}'", hint=did_you_mean(key, defaults) or "settings: " + ", ".join(defaults))
+                raise unknown(key, defaults)
             found[key] = checked(key, value, type(defaults[key]))
     return found
+
+
+def step_of(*layers: Mapping[str, Any]) -> str:
+    """The training step that the layers come to."""
+    return next((str(layer["step"]) for layer in reversed(layers) if "step" in layer), DEFAULTS["step"])
+
+
+def unknown(key: str, known: Mapping[str, Any], more: str = "") -> UsageError:
+    """The error for a setting that is none of `known`."""
+    if owners := steps.owners(key):
+        return UsageError(f"{key} has no effect here: it is a setting of another training step", hint=f"it goes with --set step={owners[0]}")
+    return UsageError(f"unknown setting '{key}'", hint=did_you_mean(key, known) or "settings: " + ", ".join(DEFAULTS) + more)
 
 
 def checked(key: str, value: Any, kind: Any) -> Any:
@@ -79,8 +123,12 @@ def checked(key: str, value: Any, kind: Any) -> Any:
         raise UsageError(f"{key} is {words[kind]}, not {value!r}")
     if key in _LEAST and value < _LEAST[key]:
         raise UsageError(f"{key} is at least {_LEAST[key]}, not {value}")
-    if key == "ema" and value >= 1:
-        raise UsageError(f"ema is a decay below 1, such as 0.999, not {value}")
+    if key in _BELOW_ONE and value >= 1:
+        raise UsageError(f"{key} is below 1, such as {_BELOW_ONE[key]}, not {value}")
+    if key in ("dropout", "drop_path") and value < 0 and value != -1:
+        raise UsageError(f"{key} is at least 0 (or -1, for the model's own), not {value}")
+    if key == "layer_decay" and not 0 < value <= 1:
+        raise UsageError(f"layer_decay is above 0 and at most 1, not {value}")
     return value
 
 
@@ -88,16 +136,15 @@ def built_with(changes: Mapping[str, Any], takes: Mapping[str, Any], name: str) 
     """Arguments of a model's construction, checked against those it takes (keyword -> default). Raises UsageError."""
     for key in changes:
         if key not in takes:
-            everything = [*DEFAULTS, *takes]
-            own = f"; {name} takes {', '.join(takes)}" if takes else ""
-            hint = did_you_mean(key, everything) or "settings: " + ", ".join(DEFAULTS) + own
-            raise UsageError(f"unknown setting '{key}'", hint=hint)
+            raise unknown(key, {**DEFAULTS, **takes}, f"; {name} takes {', '.join(takes)}" if takes else "")
     return {key: arguments.checked(key, value, takes[key]) for key, value in changes.items()}
 
 
-DATA = ("data", "data_val", "data_format", "images", "split", "split_val")
+DATA = ("data", "data_val", "data_format", "images", "split", "split_val", "fold")
 _LOCAL = ("data", "data_val", "images")  # paths
-_OFF = {"steps": 0, "img_size": 0, "init": ""}  # what is not set is not written: these options take no such value
+_SAID = ("accumulate", "augment", "batch_size", "cache", "channels_last", "clip", "deterministic", "ema", "epochs", "lr", "momentum", "optimizer",
+         "precision", "save_every", "schedule", "seed", "step", "val_every", "warmup", "weight_decay")  # fmt: skip
+_OFF = {key: value for key, value in DEFAULTS.items() if key not in _SAID}  # what is not set is not written: most of these take no such value
 
 
 @dataclass
@@ -117,9 +164,11 @@ class Plan:
     asked: frozenset[str] = frozenset()
 
     def to_toml(self) -> str:
+        from cvtool.train import optim  # with torch, which a wrong option need not wait for
+
         recipe = {key: value for key, value in self.recipe.items() if key not in _OFF or value != _OFF[key]}
-        if recipe["optimizer"] not in MOMENTUM:  # it would be refused, as everything is that has no effect
-            del recipe["momentum"]
+        for key in set(optim.KEYS) - optim.takes(recipe["optimizer"]):  # it would be refused, as everything is that has no effect
+            recipe.pop(key, None)
         return toml({"model": self.model} | self.data | recipe | self.arguments | ({"made": self.made} if self.made else {}))
 
     @classmethod
@@ -129,7 +178,8 @@ class Plan:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
             model, made = values.pop("model"), values.pop("made", {})
             data = {key: values.pop(key) for key in DATA if key in values}
-            changes = {key: values.pop(key) for key in list(values) if key not in DEFAULTS}
+            own = steps.settings(step_of(values))
+            changes = {key: values.pop(key) for key in list(values) if key not in DEFAULTS and key not in own}
             if changes:
                 reference = registry.parse(model)
                 changes = built_with(changes, arguments.known(reference.entry, reference.variant), reference.name)

@@ -23,6 +23,14 @@ RECIPE, LOG, STATE, LAST, BEST, MODEL, CURVES = (
 REDRAW = 10.0  # seconds between two drawings of the curves while epochs are shorter
 
 
+class Nobody:
+    """The keeper in a process that leaves it to another one."""
+
+    def save(self, values: dict[str, Any]) -> None: ...
+
+    def epoch(self, model: nn.Module, values: dict[str, Any], *, best: bool) -> None: ...
+
+
 class Run:
     """The loop's keeper. `info` describes the model for its checkpoints; `settled` is what a resumed run must have in common with this one."""
 

@@ -19,7 +19,7 @@ from cvtool.batch import Prepare
 from cvtool.data.dataset import Sample
 from cvtool.records import Record
 from cvtool.results import Boxes, Embedding, Instances, Labels, Result, SemanticMap
-from cvtool.tasks.train import needs_of
+from cvtool.tasks._sets import needs_of
 from cvtool.train import recipe
 
 CLASSES, HEIGHT, WIDTH = 3, 72, 96  # neither square nor a multiple of anything large

@@ -21,7 +21,8 @@ def overlap(a: list[float], b: list[float]) -> float:
 
 
 def by_force(losses: list[float], negative: list[bool], count: int, boxes: list[list[float]], iou: float) -> list[int]:
-    """All negatives by falling loss; one that overlaps a kept one too much goes; the first `count` stay."""
+    """All negatives by falling loss; one that overlaps a kept one too much goes; the first `count` stay. (`iou` is no ratio of small whole numbers:
+    an overlap of just that much is another one in float32.)"""
     kept: list[int] = []
     for index in sorted((i for i, is_one in enumerate(negative) if is_one), key=lambda i: -losses[i]):
         if iou >= 1 or all(overlap(boxes[index], boxes[other]) <= iou for other in kept):
@@ -30,7 +31,7 @@ def by_force(losses: list[float], negative: list[bool], count: int, boxes: list[
 
 
 @pytest.mark.system("hard-negative-mining")
-@given(some.integers(1, 80), some.integers(0, 30), some.sampled_from([0.1, 0.3, 0.5, 0.7, 1.0]), some.integers(0, 10_000))
+@given(some.integers(1, 80), some.integers(0, 30), some.sampled_from([0.1037, 0.3011, 0.5003, 0.7009, 1.0]), some.integers(0, 10_000))
 def test_the_picked_set_is_that_of_a_brute_force_sort(size: int, count: int, iou: float, seed: int) -> None:
     draw = np.random.default_rng(seed)
     corners = draw.integers(0, 40, (size, 2)).astype(np.float32)

@@ -115,6 +115,6 @@ def test_every_figure_has_a_line_of_help_and_options_that_it_takes():
     assert {"roi", "anchors"} <= figures.catalogue().keys()
     for name, (summary, options) in figures.catalogue().items():
         assert summary.endswith(".")
-        function = import_module(f"cvtool.render.figures.{name}").figure
+        function = import_module(f"cvtool.render.figures.{name.replace('-', '_')}").figure
         assert set(options) == set(inspect.signature(function).parameters) - {"picture"}
         assert all({"default", "metavar", "help"} == facts.keys() for facts in options.values())

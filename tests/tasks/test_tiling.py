@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvtool.results import Boxes, Instances, SemanticMap
-from cvtool.tasks._tiling import Part, Pasted, Window, merge, same_object, starts, windows
+from cvtool.tasks._tiling import Part, Pasted, Window, inside, merge, same_object, starts, windows
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(32, 200), st.floats(0, 0.9))
@@ -36,6 +36,38 @@ def test_neighbours_overlap_at_least_as_asked_and_the_last_is_flush(side: int, t
 
 def test_a_picture_within_one_tile_is_one_window() -> None:
     assert windows(100, 60, 100, 0.2) == windows(100, 60, None) == [Window(0, 0, 100, 60)]
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 60), st.sampled_from([1, 4, 16]), st.integers(0, 60))
+@settings(max_examples=150, deadline=None)
+def test_insides_part_the_picture_and_each_is_seen_with_its_context(width: int, height: int, context: int, step: int, more: int) -> None:
+    context = -(-context // step) * step
+    tile = 2 * context + step + more
+    whole = np.zeros((height, width), dtype=int)
+    for seen, kept in inside(width, height, tile, context, step):
+        kept.cut(whole)[...] += 1
+        assert max(seen.width, seen.height) <= tile
+        assert all(value % step == 0 for value in (seen.left, seen.top, kept.left, kept.top))
+        for first, size, own, length, end in (
+            (seen.left, seen.width, kept.left, kept.width, width),
+            (seen.top, seen.height, kept.top, kept.height, height),
+        ):
+            assert first == 0 or first == own - context
+            assert first + size == end or first + size >= own + length + context
+    assert (whole == 1).all()
+
+
+def test_a_tile_without_an_inside_has_no_windows() -> None:
+    assert inside(500, 400, 80, 32, 32) == []
+    assert len(inside(500, 400, 96, 32, 32)) == 16 * 13
+
+
+def test_only_a_part_of_a_map_is_kept() -> None:
+    values = np.arange(48).reshape(6, 8)
+    part = Part.of(Window(10, 20, 8, 6), SemanticMap(values, values / 48)).only(Window(12, 23, 5, 2))
+    assert part.window == Window(12, 23, 5, 2)
+    assert (part.result.labels == values[3:5, 2:7]).all()
+    assert (part.result.scores == values[3:5, 2:7] / 48).all()
 
 
 def part_of(window: Window, boxes: list[list[float]], scores: list[float], labels: list[int] | None = None, **more: np.ndarray) -> Part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,7 +85,7 @@ class Keeper:
     epochs: list[tuple[dict[str, Any], bool]] = field(default_factory=list)
 
     def save(self, state: dict[str, Any]) -> None:
-        self.states.append(state)
+        self.states.append(deepcopy(state))  # its tensors are the live ones
 
     def epoch(self, model: nn.Module, values: dict[str, Any], *, best: bool) -> None:
         self.epochs.append((values, best))

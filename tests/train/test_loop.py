@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cvtool.errors import CvtoolError, Interrupted, Terminated
-from cvtool.train.log import Reporter
+from cvtool.train.log import TIMES, Reporter
 from cvtool.train.loop import Loop
 from cvtool.train.step import Phase
 
@@ -186,8 +186,8 @@ def test_a_stopped_run_goes_on_to_the_bit(make_loop, toys, stop: int) -> None:
     second = make_loop(model=lambda: toys.Toy(norm=True, noisy=True), **more)
     second.load_state_dict(state)
     second.run()
-    parts = [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines(first) + lines(second)]
-    assert parts == [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines(whole)]
+    parts = [{k: v for k, v in line.items() if k not in TIMES} for line in lines(first) + lines(second)]
+    assert parts == [{k: v for k, v in line.items() if k not in TIMES} for line in lines(whole)]
     for a, b in ((whole.step.model, second.step.model), (whole.step.evaluated, second.step.evaluated)):
         for key, value in a.state_dict().items():
             assert torch.equal(value, b.state_dict()[key]), key
@@ -252,3 +252,269 @@ def test_a_gradient_that_is_not_finite_ends_the_run_with_the_weights_whole(make_
         loop.run()
     assert all(p.isfinite().all() for p in loop.step.model.parameters())
     assert not loop.keeper.epochs
+
+
+@pytest.mark.system("sgd")
+def test_epochs_are_shuffled_anew_and_their_last_batch_counts_too(make_loop, toys, tmp_path) -> None:
+    from cvtool.batch import Prepare
+    from cvtool.data import synth
+    from cvtool.data.dataset import Dataset
+    from cvtool.data.loader import Loader
+
+    dataset = Dataset(synth.shapes(11, 32, seed=1), synth.CATEGORIES)
+    loader = Loader(dataset, Prepare(resize="stretch", size=32), batch_size=4, seed=5)
+    orders = [[i for batch in loader.plan(epoch) for i in batch] for epoch in range(3)]
+    assert all(sorted(order) == list(range(11)) for order in orders)  # each picture once an epoch
+    assert len({tuple(order) for order in orders}) == 3
+    assert orders == [[i for batch in loader.plan(epoch) for i in batch] for epoch in range(3)]
+    assert [len(batch) for batch in loader.plan(0)] == [4, 4, 3]
+
+    class Count(Reporter):
+        images: list[int] = []
+
+        def turn(self, *, images: int, **values) -> None:
+            self.images.append(images)
+
+    pictures = toys.Pictures(11, 4)
+    loop = make_loop(loader=pictures, epochs=2, reporter=Count())
+    loop.run()
+    assert loop.at.turn == 2 * -(-11 // 4) == 6  # u = 0 .. U - 1 of the text's loop; its "0 .. U" is one too many
+    assert Count.images == [4, 4, 3] * 2
+
+
+def scripted(scores: list[float]):
+    """A validation that measures what it is told."""
+    told = iter(scores)
+    return lambda model: {"val_accuracy": next(told), "val_loss": 1.0}
+
+
+def test_patience(make_loop) -> None:
+    class Notes(Reporter):
+        said: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    scores = [0.2, 0.5, 0.4, 0.5, 0.3, 0.9]
+    loop = make_loop(epochs=6, lr=0.02, validate=scripted(scores), patience=3, reporter=Notes())
+    loop.run()
+    assert (loop.at.epoch, loop.at.best_epoch, loop.at.bad) == (5, 2, 3)
+    assert [best for _, best in loop.keeper.epochs] == [True, True, False, False, False]
+    assert "stopped early: 3 validations were no better than that of epoch 2" in Notes.said[0]
+    assert "overfitting" in Notes.said[0]  # the training loss went on falling
+    state = deepcopy(loop.keeper.states[-1])
+    again = make_loop(epochs=6, validate=scripted(scores[5:]), patience=3)
+    again.load_state_dict(state)
+    again.run()
+    assert again.at.epoch == 5  # it is over
+    longer = make_loop(epochs=6, validate=scripted(scores[5:]), patience=4)
+    longer.load_state_dict(state)
+    longer.run()
+    assert (longer.at.epoch, longer.at.best_epoch) == (6, 6)
+    resumed = make_loop(epochs=6, validate=scripted(scores), patience=3)
+    resumed.load_state_dict(deepcopy(loop.keeper.states[2]))  # the counter goes on where it stood
+    resumed.validate = scripted(scores[3:])
+    resumed.run()
+    assert (resumed.at.epoch, resumed.at.bad) == (5, 3)
+    forever = make_loop(epochs=6, validate=scripted(scores))
+    forever.run()
+    assert forever.at.epoch == 6
+
+
+def test_a_validation_that_measures_nothing_is_not_better(make_loop) -> None:
+    loop = make_loop(epochs=5, validate=lambda model: {"val_loss": float("nan")}, patience=2)
+    loop.run()
+    assert (loop.at.epoch, loop.at.best) == (2, None)
+
+
+class Halving:
+    """A schedule with a state: half the rate after each validation that was no better."""
+
+    def __init__(self) -> None:
+        self.factor, self.best = 1.0, 0.0
+
+    def __call__(self, turn: int) -> float:
+        return self.factor
+
+    def observe(self, values) -> None:
+        self.factor, self.best = (1.0, values["val_accuracy"]) if values["val_accuracy"] > self.best else (self.factor / 2, self.best)
+
+    def state_dict(self):
+        return {"factor": self.factor, "best": self.best}
+
+    def load_state_dict(self, state) -> None:
+        self.factor, self.best = state["factor"], state["best"]
+
+
+def test_a_schedule_that_observes(make_loop) -> None:
+    scores = [0.5, 0.4, 0.3, 0.6]
+    whole = make_loop(epochs=4, validate=scripted(scores), schedule=Halving())
+    whole.run()
+    assert [line["lr"] for line in lines(whole) if line["kind"] == "epoch"] == pytest.approx([0.1, 0.1, 0.05, 0.025])
+    second = make_loop(epochs=4, validate=scripted(scores[2:]), schedule=Halving())
+    second.load_state_dict(deepcopy(whole.keeper.states[1]))
+    assert second.schedule.factor == 0.5
+    second.run()
+    assert same(second.step.model, whole.step.model)
+
+
+class Deep(nn.Module):
+    """Three layers; `where` breaks one of them at its third call."""
+
+    def __init__(self, where: str = "", size: float = float("nan")) -> None:
+        super().__init__()
+        self.first, self.act, self.last = nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 3)
+        self.inner = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        self.where, self.size, self.calls = where, size, 0
+
+    def losses(self, batch):
+        self.calls += 1
+        if self.calls >= 3 and self.where:
+            with torch.no_grad():
+                self.get_parameter(self.where)[0] = self.size
+        x = self.last(self.inner(self.act(self.first(batch.images.flatten(1)))))
+        labels = torch.stack([target.labels[0] for target in batch.targets])
+        return {"class": nn.functional.cross_entropy(x, labels)}
+
+
+@pytest.mark.parametrize(
+    ("where", "layer"), [("first.weight", "first (Linear"), ("inner.0.bias", "inner.0 (Linear"), ("last.weight", "last (Linear")]
+)
+def test_a_loss_that_is_not_finite_names_the_layer_and_the_batch(make_loop, toys, where: str, layer: str) -> None:
+    loop = make_loop(model=lambda: Deep(where))
+    with pytest.raises(CvtoolError) as error:
+        loop.run()
+    said = str(error.value)
+    assert f"it began in {layer}" in said
+    assert where.rpartition(".")[2] in said
+    assert "epoch 1, turn 3" in said
+    assert all(name in said for name in [item.names for item in toys.Pictures().epoch(0)][2])
+
+
+def test_a_layer_that_overflows_is_named_with_the_extent_of_its_input(make_loop) -> None:
+    class Steep(Deep):
+        def losses(self, batch):
+            found = super().losses(batch)
+            return {"class": found["class"] + self.act(self.last.weight.sum() * 1e38 * 1e38).mean()}
+
+    with pytest.raises(CvtoolError, match="not finite") as error:
+        make_loop(model=Steep).run()
+    assert "act (ReLU, whose input is not finite)" in str(error.value)
+
+
+def test_a_gradient_that_is_not_finite_names_the_layer(make_loop, toys) -> None:
+    class Edge(Deep):
+        def losses(self, batch):
+            x = self.inner(self.act(self.first(batch.images.flatten(1))))
+            return {"class": self.last(x).square().mean() + (x * 0).square().sum().sqrt()}  # the slope of sqrt at 0 times 0 is NaN
+
+    with pytest.raises(CvtoolError) as error:
+        make_loop(model=Edge, clip=0.0).run()
+    assert "the gradient is not finite, though the loss is: class; it began in inner.1 (Tanh)" in str(error.value)
+
+    class Alone(toys.Toy):
+        def losses(self, batch):
+            return super().losses(batch) | {"edge": (self.linear.weight * 0).square().sum().sqrt()}  # no layer's output is to blame
+
+    with pytest.raises(CvtoolError) as error:
+        make_loop(model=Alone).run()
+    assert "it began in linear.weight" in str(error.value)
+
+
+def test_a_rate_at_which_it_diverges_stops_and_keeps_the_last_good_state(make_loop) -> None:
+    loop = make_loop(epochs=60, lr=3e3, clip=0.0, log_every=3)
+    with pytest.raises(CvtoolError) as error:
+        loop.run()
+    assert error.value.exit_code == 1
+    assert "diverges" in str(error.value) or "not finite" in str(error.value)
+    assert "--lr" in str(error.value)
+    for state in loop.keeper.states:
+        assert all(value.isfinite().all() for value in state["step"]["model"].values())
+
+
+def test_noise_is_drawn_by_turn_and_leaves_padding_alone(toys) -> None:
+    from cvtool.train.noise import InputNoise
+
+    batch = toys.Pictures(4, 4).item([0, 1, 2, 3]).batch
+    batch.padding[:, :, 3] = True
+    batch.images[..., 3] = 0
+    noise = InputNoise(0.5, seed=3)
+    one, again, other = noise(batch, 7), noise(batch, 7), noise(batch, 8)
+    assert torch.equal(one.images, again.images)
+    assert not torch.equal(one.images, other.images)
+    assert not torch.equal(one.images, InputNoise(0.5, seed=4)(batch, 7).images)
+    assert not torch.equal(one.images, noise(batch, 7, 1).images)
+    assert (one.images[..., 3] == 0).all()
+    wide = type(batch)(torch.zeros(1, 3, 200, 200), torch.zeros(1, 200, 200, dtype=torch.bool), batch.places[:1])
+    assert noise(wide, 0).images.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("stop", [2, 7])
+def test_all_that_has_a_state_goes_on_to_the_bit(make_loop, toys, stop: int) -> None:
+    """Noise, accumulation, a moving average, a schedule with a state, patience and a gradient scaler, cut at any turn."""
+    from cvtool.train.noise import InputNoise
+
+    def make(**given):
+        loop = make_loop(
+            model=lambda: toys.Toy(norm=True, noisy=True), epochs=6, ema=0.9, optimizer="adamw", lr=0.01, accumulate=2, loader=toys.Pictures(20, 4),
+            schedule=Halving(), patience=4, change=InputNoise(0.1), log_every=2,
+            validate=lambda model: {"val_accuracy": [0.5, 0.4, 0.6, 0.3, 0.2, 0.1][epoch(loop)]}, **given,
+        )  # fmt: skip
+        loop.scaler = torch.amp.GradScaler("cpu", init_scale=256.0, growth_interval=3)  # as of fp16 on a GPU
+        return loop
+
+    def epoch(loop) -> int:
+        return loop.at.epoch
+
+    class Stop(Reporter):
+        def turn(self, *, turn: int, **values) -> None:
+            if turn == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = make()
+    whole.run()
+    first = make(reporter=Stop())
+    with pytest.raises(Terminated):
+        first.run()
+    torch.rand(5)
+    second = make()
+    second.load_state_dict(deepcopy(first.keeper.states[-1]))
+    second.run()
+    parts = [{k: v for k, v in line.items() if k not in TIMES} for line in lines(first) + lines(second)]
+    assert parts == [{k: v for k, v in line.items() if k not in TIMES} for line in lines(whole)]
+    assert second.scaler.get_scale() == whole.scaler.get_scale() > 256
+    for a, b in ((whole.step.model, second.step.model), (whole.step.evaluated, second.step.evaluated)):
+        assert all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
+
+
+def test_penalties_are_losses_of_their_own(make_loop, toys) -> None:
+    from cvtool.train import recipe
+    from cvtool.train.steps import supervised
+
+    model = toys.Toy()
+    step = supervised.make(model, recipe.resolve({"l1": 0.1, "optimizer": "sgd", "lr": 0.0}))
+    loop = make_loop(step=step, epochs=1, accumulate=3)
+    loop.run()
+    epoch = lines(loop)[-1]
+    assert epoch["l1"] == pytest.approx(0.1 * model.linear.weight.abs().sum().item(), rel=1e-5)  # once a turn, however many batches
+    assert epoch["loss"] == pytest.approx(epoch["class"] + epoch["size"] + epoch["l1"], rel=1e-5)
+
+
+def test_newton_is_shown_the_loss(make_loop, toys) -> None:
+    class Line(toys.Toy):
+        """A quadratic of its few weights, whose bottom one turn of Newton's reaches."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 1)
+
+        def losses(self, batch):
+            return {"square": (self.linear(batch.images.mean((2, 3))) - 1).square().mean()}
+
+    loop = make_loop(model=Line, optimizer="newton", lr=1.0, epochs=2, loader=toys.Pictures(12, 6), accumulate=2, clip=0.0, log_every=1)
+    loop.run()
+    first, second = (line["square"] for line in lines(loop) if line["kind"] == "tick")
+    x = torch.cat([torch.ones(12, 1), toys.Pictures(12, 6).images.mean((2, 3))], 1)
+    best = (x @ torch.linalg.lstsq(x, torch.ones(12, 1)).solution - 1).square().mean().item()
+    assert second == pytest.approx(best, abs=1e-6)
+    assert first > 0.1

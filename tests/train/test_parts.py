@@ -1,8 +1,7 @@
-"""Schedules, optimisers, moving averages and random states, each against its formula."""
+"""Moving averages and random states, each against its formula."""
 
 from __future__ import annotations
 
-import math
 import random
 
 import numpy as np
@@ -11,71 +10,14 @@ import torch
 from torch import nn
 
 from cvtool.errors import CvtoolError, InputError, UsageError
-from cvtool.train import optim, schedule, state, steps
+from cvtool.train import state, steps
 from cvtool.train.ema import Ema
 
 
-def test_one_cycle_is_torchs() -> None:
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=101, pct_start=0.11, cycle_momentum=False)
-    ours = schedule.make("one-cycle", turns=101, warmup=10)  # torch's peak is at pct_start * total - 1 = 10.11
-    for turn in range(101):
-        assert ours(turn) == pytest.approx(optimizer.param_groups[0]["lr"], abs=0.02)
-        optimizer.step()
-        theirs.step()
-    assert ours(0) == pytest.approx(1 / 25)
-    assert ours(10) == 1
-    assert ours(100) == pytest.approx(1 / 250_000)
-
-
-def test_cosine_is_torchs() -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
-    ours = schedule.make("cosine", turns=50)
-    for turn in range(50):
-        assert ours(turn) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6)
-        optimizer.step()
-        theirs.step()
-
-
-def test_step_constant_and_warmup() -> None:
-    step = schedule.make("step", turns=90)
-    assert [step(turn) for turn in (0, 59, 60, 79, 80, 89)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
-    constant = schedule.make("constant", turns=10, warmup=4)
-    assert [constant(turn) for turn in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
-    cosine = schedule.make("cosine", turns=14, warmup=4)
-    assert cosine(4) == 1
-    assert cosine(9) == pytest.approx(0.5)
-    assert schedule.warmup_turns(0.1, turns=200, per_epoch=20) == 20
-    assert schedule.warmup_turns(2, turns=200, per_epoch=20) == 40
-    assert schedule.warmup_turns(50, turns=200, per_epoch=20) == 200
-    assert all(math.isfinite(schedule.make(name, turns=turns)(0)) for name in schedule.NAMES for turns in (1, 2, 3))
-
-
-@pytest.mark.parametrize(
-    ("call", "hint"),
-    [
-        (lambda: schedule.make("cosin", turns=3), "cosine"),
-        (lambda: optim.make("adam-w", lr=1), "adamw"),
-        (lambda: steps.get("superviced"), "supervised"),
-        (lambda: schedule.make("xyz", turns=3), "one-cycle, constant, cosine, step"),
-    ],
-)
-def test_a_wrong_name_lists_the_right_ones(call, hint: str) -> None:
-    with pytest.raises(UsageError) as error:
-        call()
-    assert hint in str(error.value)
-
-
-def test_norms_and_biases_do_not_decay() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    model[3].bias.requires_grad_(False)
-    decayed, free = optim.groups(model.parameters(), 0.05)
-    assert [p.ndim for p in decayed["params"]] == [4, 2]
-    assert [p.ndim for p in free["params"]] == [1, 1, 1]
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
-    assert optim.make("sgd", lr=0.1)(model.parameters()).param_groups[0]["momentum"] == 0.9
+def test_a_wrong_step_lists_the_right_ones() -> None:
+    with pytest.raises(UsageError, match="superviced") as error:
+        steps.get("superviced")
+    assert "supervised" in str(error.value)
 
 
 def test_ema_formula(toys) -> None:
@@ -100,6 +42,39 @@ def test_ema_formula(toys) -> None:
     assert other.turns == 12
     with pytest.raises(ValueError, match="between"):
         Ema(model, 1.0)
+
+
+@pytest.mark.system("ema")
+@pytest.mark.parametrize("decay", [0.1, 0.999])
+def test_shares_of_the_last_values_in_an_average(decay: float) -> None:
+    """(1 - d) d^k for the k-th value before the last: 90 %, 9 %, 0.9 % at d = 0.1 (a seed text calls that 0.9, the NEW value's share)."""
+    model = nn.Linear(5, 1, bias=False)
+    with torch.no_grad():
+        model.weight.zero_()
+    ema = Ema(model, decay)
+    ema.turns = 10**6  # its warm-up is over
+    with torch.no_grad():
+        for k in range(4, -1, -1):  # each element is 1 in one turn alone, the k-th before the last
+            model.weight.copy_(torch.eye(5)[k : k + 1])
+            ema.update()
+    shares = ema.model.weight[0].tolist()
+    assert shares == pytest.approx([(1 - decay) * decay**k for k in range(5)], rel=1e-3)
+    if decay == 0.1:
+        assert shares[:3] == pytest.approx([0.9, 0.09, 0.009], rel=1e-3)
+
+
+@pytest.mark.system("ema")
+def test_the_average_is_what_is_validated_and_kept(make_loop, toys) -> None:
+    judged: list[nn.Module] = []
+    loop = make_loop(ema=0.9, validate=lambda model: judged.append(model) or {"val_loss": 1.0})
+    kept: list[nn.Module] = []
+    loop.keeper.epoch = lambda model, values, best: kept.append(model)
+    loop.run()
+    assert judged == kept == [loop.step.ema.model] * 2
+    assert not torch.equal(loop.step.ema.model.linear.weight, loop.step.model.linear.weight)
+    plain = make_loop(validate=lambda model: judged.append(model) or {"val_loss": 1.0})
+    plain.run()
+    assert judged[-1] is plain.step.model
 
 
 def test_random_states_come_back() -> None:

@@ -18,7 +18,9 @@ from cvtool import weights
 from cvtool.data import synth
 from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
 from cvtool.tasks import train as task
-from cvtool.train.log import Reporter
+from cvtool.tasks._job import start_from
+from cvtool.tasks._sets import cache_bytes
+from cvtool.train.log import TIMES, Reporter
 from cvtool.train.run import Run
 
 MODEL = "faster-rcnn.tiny"
@@ -60,7 +62,7 @@ def start(drawn: Path, output: Path, **more) -> None:
 
 def diary(run: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def whole(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder(whole: Path) -> None:
     assert sorted(path.name for path in whole.iterdir()) == [
-        "best.safetensors", "curves.png", "last.safetensors", "log.jsonl", "model.safetensors", "recipe.toml", "state.pt",
+        "best.safetensors", "curves.png", "environment.json", "last.safetensors", "log.jsonl", "model.safetensors", "recipe.toml", "state.pt",
     ]  # fmt: skip
     info = weights.read_info(whole)
     assert info.reference == MODEL
@@ -125,14 +127,38 @@ def test_workers_change_nothing(drawn: Path, whole: Path, tmp_path: Path) -> Non
 
 
 class Kill(Reporter):
-    """Asks its own process to end after some turns."""
+    """Asks its own process to end after some turns, or ends it."""
 
-    def __init__(self, turn: int) -> None:
-        self.when = turn
+    def __init__(self, turn: int, number: int = signal.SIGTERM) -> None:
+        self.when, self.number = turn, number
 
     def turn(self, *, turn: int, **values) -> None:
         if turn == self.when:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.number)
+
+
+EVERYTHING = SETTINGS | {
+    "batch_size": 2, "accumulate": 2, "epochs": 3, "schedule": "plateau:0,factor=0.5", "input_noise": 0.05, "l1": 1e-6, "statistics": 3,
+    "early_stop": 5, "save_every": 1, "warmup": 0.1,
+}  # fmt: skip
+
+
+def test_killed_inside_an_epoch_with_everything_on(drawn: Path, tmp_path: Path) -> None:
+    """A moving average, a plateau, augmentation, accumulation, noise, a penalty, statistics and patience: the same losses and weights to the bit."""
+    layers = [EVERYTHING]
+    assert finish(child(lambda: start(drawn, tmp_path / "a", layers=layers))) == 0
+    assert finish(child(lambda: start(drawn, tmp_path / "b", layers=layers, reporter=Kill(5, signal.SIGKILL)))) == -signal.SIGKILL
+    killed = tmp_path / "b/0001"
+    turns = [line["iteration"] for line in diary(killed) if line["kind"] == "epoch"]
+    assert turns == [3]  # turn 5 of 9 is inside the second epoch
+    assert "waited" in Run(killed).state()["schedule"]
+    assert finish(child(lambda: task.resume(killed, device="cpu"))) == 0
+    whole = diary(tmp_path / "a/0001")
+    assert diary(killed) == whole
+    assert {"tick", "epoch", "statistics"} == {line["kind"] for line in whole}
+    for name in ("last.safetensors", "best.safetensors"):
+        ours, theirs = weights.read_tensors(killed / name), weights.read_tensors(tmp_path / "a/0001" / name)
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_terminated_inside_an_epoch(drawn: Path, whole: Path, tmp_path: Path) -> None:
@@ -150,9 +176,12 @@ def test_resumed_before_the_first_save(drawn: Path, whole: Path, tmp_path: Path)
 
 
 def test_resume_may_run_longer_but_not_be_another_run(drawn: Path, whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot change lr") as error:
-        task.resume(whole, settings={"lr": 0.1})
-    assert "epochs" in str(error.value)
+    with pytest.raises(UsageError, match=r"cannot change augment .*lr") as error:
+        task.resume(whole, settings={"lr": 0.1, "epochs": 9, "augment": "none", "batch_size": 4})
+    assert "lr (it was 0.002, not 0.1)" in str(error.value)
+    assert "augment (it was flips,crop,color, not none)" in str(error.value)
+    assert "batch_size" not in str(error.value)  # it is what it was
+    assert "may change epochs" in str(error.value)
     with pytest.raises(UsageError, match="not a run folder"):
         task.resume(tmp_path)
     assert finish(child(lambda: start(drawn, tmp_path, layers=[SETTINGS | {"steps": 2}], data_val=None))) == 0
@@ -201,25 +230,30 @@ def test_starting_from_other_weights(drawn: Path, whole: Path, tmp_path: Path) -
     with pytest.raises(UsageError, match="both say where to start"):
         task.plan(str(whole), drawn, layers=[{"init": "faster-rcnn.tiny@none"}])
     model = weights.build(MODEL, categories=[{"id": 1, "name": "a"}])
-    note = task.start_from(model, str(whole), offline=True)
+    note = start_from(model, str(whole), offline=True)
     assert "start afresh" in note
     ours, theirs = model.state_dict(), weights.load(str(whole))[0].state_dict()
     fresh = [key for key in ours if ours[key].shape != theirs[key].shape]
     assert fresh
     assert all(torch.equal(ours[key], theirs[key]) for key in ours if key not in fresh)
     with pytest.raises(ModelError, match="nothing of"):
-        task.start_from(torch.nn.Linear(2, 2), str(whole), offline=True)
+        start_from(torch.nn.Linear(2, 2), str(whole), offline=True)
 
 
 def test_names_and_sizes_are_checked_before_anything_is_read() -> None:
-    for layer, said in (({"augment": "flop"}, "flip"), ({"optimizer": "adam"}, "adamw"), ({"cache": "big"}, "2GB"), ({"momentum": 0.5}, "no effect")):
+    for layer, said in (
+        ({"augment": "flop"}, "flip"),
+        ({"optimizer": "adamx"}, "adamw"),
+        ({"cache": "big"}, "2GB"),
+        ({"momentum": 0.5}, "no effect"),
+    ):
         with pytest.raises(UsageError, match=said):
             task.plan(MODEL, "nowhere", layers=[layer])
-    assert task.cache_bytes("1.5kb", []) == 1536
-    assert task.cache_bytes("2GB", []) == 2 << 30
-    assert task.cache_bytes("none", []) == 0
-    assert task.cache_bytes("auto", [{"width": 100, "height": 10}]) == 3000
-    assert task.cache_bytes("auto", [{"width": 100_000, "height": 10_000}]) == 0
+    assert cache_bytes("1.5kb", []) == 1536
+    assert cache_bytes("2GB", []) == 2 << 30
+    assert cache_bytes("none", []) == 0
+    assert cache_bytes("auto", [{"width": 100, "height": 10}]) == 3000
+    assert cache_bytes("auto", [{"width": 100_000, "height": 10_000}]) == 0
 
 
 def test_arguments_of_the_model_survive(drawn: Path, tmp_path: Path) -> None:

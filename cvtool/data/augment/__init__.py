@@ -108,7 +108,7 @@ class Augmentation:
         """Whether the batch parts can mix what a model learns from: "labels" of pictures, "semantic" maps, or "boxes". Raises UsageError."""
         for part in self.mixtures:
             if kind not in (mixes := part.mixes):
-                said = {"labels": "class labels of pictures", "semantic": "maps of classes"}
+                said = {"labels": "class labels of pictures", "semantic": "maps of classes", "pictures": "pictures alone"}
                 name = next(name for name, known in AUGMENTATIONS.items() if isinstance(part, known))
                 what = f"augment: {name} mixes {' and '.join(said[k] for k in mixes)}, and this model learns from {said.get(kind, 'boxes')}"
                 raise UsageError(what, hint=f"leave {name} out")

@@ -8,6 +8,7 @@ A format file has a DESCRIPTION (one line), SUFFIX (".json", or None for a folde
     read(path, *, images=None, split=None) -> Iterator[Record]  lazy; names may not leave the data root
     write(records, out, **options) -> list[str]                 notes: what this format cannot hold, one line each
     HOLDS, HOLDS_OF_OBJECTS                                     sets of a record's and an annotation's keys; absent: all of them
+    FALLBACK = True                                             asked only where no other format fits
 
 Plugins add formats through the entry-point group `cvtool.formats` (name -> module).
 """
@@ -52,13 +53,19 @@ def recognise(path: str | Path) -> str:
     Raises UsageError where two fit (naming --data-format) and InputError where the path is missing or none fits.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.exists() and not get("webdataset").recognises(path):  # it knows patterns
         raise InputError("no such file or folder", where=path)
     modules = sorted(_usable().values(), key=lambda module: getattr(module, "ORDER", 99))
-    fits = [module for module in modules if _recognises(module, path)]
+    fits = [module for module in modules if not getattr(module, "FALLBACK", False) and _recognises(module, path)]
+    if not fits and not list(path.glob("*.json")):
+        fits = [module for module in modules if getattr(module, "FALLBACK", False) and _recognises(module, path)][:1]
     if not fits:
         if inside := sorted(path.glob("*.json"))[:1] or sorted(path.glob("annotations/*.json"))[:1]:
             raise InputError("a folder is no COCO data set by itself", where=path, hint=f"name the annotation file, such as {inside[0]}")
+        if (only := get("folder").only_class(path)) is not None:
+            hint = "a classifier tells classes apart: put pictures of another class into a folder beside it; "
+            hint += "for a model that learns from pictures alone, say --data-format pictures"
+            raise InputError("pictures of one class only", where=only, hint=hint)
         if path.is_file() and not path.stat().st_size:
             raise InputError("the file is empty", where=path)
         raise InputError("not a data set in any known format", where=path, hint="known: " + ", ".join(map(_name, modules)))

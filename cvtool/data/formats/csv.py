@@ -2,7 +2,8 @@
 
 Written: file_name, image_id, category_id, category, x, y, width, height, score, iscrowd, image_width, image_height, split. Read: the same, and
 the shape that many tools write, `filename, width, height, class, xmin, ymin, xmax, ymax`, whose corners are taken as 0-based edges
-(w = xmax - xmin). Rows of one picture need not stand together. A row with a category and no box is a label of the whole picture.
+(w = xmax - xmin). Rows of one picture need not stand together. A row with a category and no box is a label of the whole picture, so `file,label`
+is a data set of classes; labels that are all whole numbers are category ids.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ HOLDS_OF_CATEGORIES = {"id", "name"}
 COLUMNS = "file_name image_id category_id category x y width height score iscrowd image_width image_height split".split()
 _ALIASES = {"filename": "file_name", "image": "file_name", "image_path": "file_name", "path": "file_name", "class": "category", "label": "category"}
 _ALIASES |= {"name": "category", "confidence": "score", "conf": "score", "set": "split"}
+_ALIASES |= dict.fromkeys(("file", "filepath", "file_path", "image_name", "img", "img_path", "picture"), "file_name")
+_ALIASES |= dict.fromkeys(("category_name", "class_name", "label_name"), "category")
 
 
 def recognises(path: Path) -> bool:
@@ -42,7 +45,7 @@ def splits(path: Path) -> list[str]:
 
 
 def categories(path: Path) -> list[dict]:
-    """By id where the file has ids, else numbered from 1 in the order of their names."""
+    """By id where the file has ids or names that are all whole numbers, else numbered from 1 in the order of their names."""
     table: dict[int, str] = {}
     names: set[str] = set()
     for number, row in enumerate(_named(path), 2):
@@ -51,6 +54,8 @@ def categories(path: Path) -> list[dict]:
             table.setdefault(key, row.get("category") or f"class{key}")
         elif row.get("category"):
             names.add(row["category"])
+    if not table and names and all(name.isascii() and name.isdecimal() for name in names):
+        return [{"id": int(name), "name": name} for name in sorted(names, key=int)]
     following = max(table, default=0) + 1
     missing = sorted(names - set(table.values()))
     return [{"id": key, "name": table[key]} for key in sorted(table)] + [{"id": i, "name": name} for i, name in enumerate(missing, following)]

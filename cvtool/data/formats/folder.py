@@ -1,12 +1,13 @@
 """Class folders: CLASS/picture, or SPLIT/CLASS/picture; the folder's name is the label of the whole picture.
 
-Classes are numbered from 1 in the order of their names, over all splits.
+Classes are numbered from 1 in the order of their names, over all splits. A class folder without a picture is a class all the same.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from cvtool.data.formats._files import count, place
@@ -42,8 +43,18 @@ _WORDS = {
 def recognises(path: Path) -> bool:
     if not path.is_dir():
         return False
-    parts = _split_folders(path)
-    return all(_has_classes(folder) for folder in parts) if parts else _has_classes(path)
+    counts = [_filled(folder) for folder in _split_folders(path) or [path]]
+    return min(counts) > 0 and max(counts) > 1
+
+
+def only_class(path: Path) -> str | None:
+    """The one class folder that has pictures, where a folder would be a data set if there were another; for a message."""
+    if not path.is_dir() or [_filled(folder) for folder in _split_folders(path) or [path]] != [1]:
+        return None
+    from cvtool.data.inputs import walk
+
+    folders = _folders(next(iter(_split_folders(path)), path))
+    return next(str(folder) for folder in folders if next(walk(str(folder)), None) is not None)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -59,13 +70,15 @@ def _split_folders(path: Path) -> list[Path]:
     return folders if folders and all(folder.name.lower() in SPLITS for folder in folders) else []
 
 
-def _has_classes(path: Path) -> bool:
+def _filled(path: Path) -> int:
+    """How many class folders with pictures there are, 2 at most; 0 where a folder's name says that it is none."""
     from cvtool.data.inputs import walk
 
     folders = _folders(path)
-    if len(folders) < 2 or any(folder.name.lower() in _WORDS or folder.name.lower().endswith(("annot", "_masks")) for folder in folders):
-        return False
-    return all(next(walk(str(folder)), None) is not None for folder in folders[:20])
+    if any(folder.name.lower() in _WORDS or folder.name.lower().endswith(("annot", "_masks")) for folder in folders):
+        return 0
+    with_pictures = (folder for folder in folders if next(walk(str(folder)), None) is not None)
+    return sum(1 for _ in islice(with_pictures, 2))
 
 
 def splits(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,9 @@ _MAPS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def recognises(path: Path) -> bool:
-    return path.is_dir() and bool(_lists(path) or _pairs(path))
+    from cvtool.data.formats import instances
+
+    return path.is_dir() and "masks" in instances.kinds(path)
 
 
 def splits(path: Path) -> list[str]:
@@ -101,7 +103,32 @@ def categories(path: Path) -> list[dict]:
     return [{"id": value, "name": f"class{value}"} for value in sorted(values - {IGNORE})]
 
 
+def void(path: Path) -> list[int] | None:
+    """The pixel values that are no class where classes.txt says which are: those it calls void, 255, and 0 unless it names it; else None."""
+    file = next((path / name for name in ("classes.txt", "labels.txt") if (path / name).is_file()), None)
+    if file is None:
+        return None
+    named = _listed(file)
+    return sorted({IGNORE, *({0} - named.keys()), *(index for index, name in named.items() if _VOID.match(name))})
+
+
+def table(index: Mapping[int, int], void: Sequence[int] | None) -> np.ndarray:
+    """Pixel value -> label, 65536 int64, of `index` (category id -> label). 255 where `void` says so, -1 for any other value that is no category;
+    with `void` None every value that is no category is 255."""
+    import numpy as np
+
+    found = np.full(65536, IGNORE if void is None else -1, np.int64)
+    found[[*(void or ()), IGNORE]] = IGNORE
+    for number, label in index.items():
+        found[number] = label
+    return found
+
+
 def _named(file: Path) -> list[dict]:
+    return [{"id": index, "name": name} for index, name in sorted(_listed(file).items()) if not _VOID.match(name) and index != IGNORE]
+
+
+def _listed(file: Path) -> dict[int, str]:
     found: dict[int, str] = {}
     for line in file.read_text(encoding="utf-8-sig").splitlines():
         words = line.split()
@@ -115,7 +142,7 @@ def _named(file: Path) -> list[dict]:
         if index in found:
             raise InputError(f"class {index} is named twice", where=file)
         found[index] = name
-    return [{"id": index, "name": name} for index, name in sorted(found.items()) if not _VOID.match(name) and index != IGNORE]
+    return found
 
 
 def _all(path: Path, images: Path | None, split: str | None) -> Iterator[tuple[str, str, str]]:
@@ -152,12 +179,16 @@ def _matched(pictures: Path, maps: Path, name: str) -> Iterator[tuple[str, str, 
 
     by_stem: dict[str, str] = {}
     for file in walk(str(maps)):
-        if file.lower().endswith(_MAPS):
-            by_stem[os.path.splitext(os.path.relpath(file, maps))[0]] = file
+        stem = os.path.splitext(os.path.relpath(file, maps))[0]
+        if file.lower().endswith(_MAPS) and by_stem.setdefault(stem, file) != file:
+            raise InputError(f"two maps of one name, {os.path.basename(by_stem[stem])} and {os.path.basename(file)}", where=file)
+    owners: dict[str, str] = {}
     for picture in walk(str(pictures)):
         stem = os.path.splitext(os.path.relpath(picture, pictures))[0]
         label = next((by_stem[stem + ending] for ending in _ENDINGS if stem + ending in by_stem), None)
         if label is not None:
+            if owners.setdefault(label, picture) != picture:
+                raise InputError(f"{os.path.basename(owners[label])} and {os.path.basename(picture)} have the same map, {label}", where=picture)
             yield picture, label, name
 
 
@@ -169,7 +200,7 @@ def read(path: Path, *, images: Path | None = None, split: str | None = None) ->
     known = splits(path)
     if split is not None and split not in known:
         raise InputError(f"no split '{split}'", where=path, hint="its splits: " + (", ".join(known) or "none"))
-    dataset = {"categories": categories(path), "path": str(path)}
+    dataset = {"categories": categories(path), "path": str(path), "void": void(path)}
     for picture, label, name in _all(path, images, split):
         record = Record(file_name=picture, segmentation_map=label)
         record.dataset, record.root = dataset, str(images or path)

@@ -18,6 +18,8 @@ from cvtool.batch import Batch, Place, Prepare
 from cvtool.layers.anchors import Anchors
 from cvtool.layers.fpn import Pyramid
 from cvtool.layers.resnet import NarrowResNet
+from cvtool.losses.cross_entropy import cross_entropy
+from cvtool.models.detect._box_loss import BoxLoss
 from cvtool.results import Boxes
 from cvtool.runtime.torchvision import cheap_import
 
@@ -26,7 +28,6 @@ with cheap_import():
     from torchvision.models.detection import faster_rcnn as tv
     from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
     from torchvision.models.detection.image_list import ImageList
-    from torchvision.models.detection.roi_heads import fastrcnn_loss
     from torchvision.models.detection.rpn import RPNHead
     from torchvision.ops import MultiScaleRoIAlign
     from torchvision.ops.misc import FrozenBatchNorm2d
@@ -112,13 +113,13 @@ class FasterRCNN(nn.Module):
 
     forward: a batch -> {"features": maps by level, "proposals": a list of P 4 boxes, "logits": sum(P) C+1, "deltas": sum(P) 4(C+1)};
     label 0 of the second stage is the background, so a category's index is its label minus one.
+    box_loss: the second stage's, "smooth-l1" with beta 1/9 as published, "l1", "iou" or "giou"; see `BoxLoss`.
     """
 
     result = Boxes
 
-    def __init__(
-        self, backbone: nn.Module, *, classes: int, prepare: Prepare, rpn: dict[str, Any] | None = None, heads: dict[str, Any] | None = None
-    ):
+    def __init__(self, backbone: nn.Module, *, classes: int, prepare: Prepare, rpn: dict[str, Any] | None = None,
+                 heads: dict[str, Any] | None = None, box_loss: str = "smooth-l1") -> None:  # fmt: skip
         super().__init__()
         parts = tv.FasterRCNN(backbone, None if "box_predictor" in (heads or {}) else classes + 1, **(rpn or {}), **(heads or {}))
         self.backbone, self.rpn, self.roi_heads = parts.backbone, parts.rpn, parts.roi_heads
@@ -126,6 +127,7 @@ class FasterRCNN(nn.Module):
         self.rpn.anchor_generator = made if isinstance(made, Anchors) else Anchors(made.sizes, made.aspect_ratios)
         self.rpn.head.register_forward_hook(_in_full_precision)
         self.prepare = prepare
+        self.box_loss = BoxLoss(box_loss, beta=1 / 9)
         self.canonical_scale = self.roi_heads.box_roi_pool.canonical_scale
 
     def features(self, batch: Batch) -> tuple[ImageList, dict[str, Tensor]]:
@@ -153,11 +155,23 @@ class FasterRCNN(nn.Module):
         with settings(self.rpn, training=True):
             proposals, first = self.rpn(images, features, targets)
         with torch.no_grad():
-            proposals, matched, labels, deltas_true = self.roi_heads.select_training_samples(proposals, targets)
+            proposals, matched, labels, _ = self.roi_heads.select_training_samples(proposals, targets)
         logits, deltas = self.second_stage(features, proposals, images.image_sizes)
-        classifier, box = fastrcnn_loss(logits, deltas, labels, deltas_true)
+        classifier = cross_entropy(logits, torch.cat(labels))
+        box = self.box_losses(deltas, proposals, matched, labels, targets)
         losses = {"objectness": first["loss_objectness"], "rpn_box": first["loss_rpn_box_reg"], "classifier": classifier, "box": box}
         return losses | self.head_losses(features, images.image_sizes, proposals, matched, labels, targets)
+
+    def box_losses(self, deltas: Tensor, proposals: list[Tensor], matched: list[Tensor], labels: list[Tensor], targets) -> Tensor:
+        """`box_loss` of the foreground proposals and their true class's deltas, over the number of all proposals (Girshick 2015, eq. 1)."""
+        kinds = torch.cat(labels)
+        found = torch.where(kinds > 0)[0]
+        rois = torch.cat(proposals)[found]
+        boxes = torch.cat([t["boxes"][m[k > 0]] for t, m, k in zip(targets, matched, labels, strict=True)])
+        moved = deltas.reshape(len(deltas), -1, 4)[found, kinds[found]]
+        coder = self.roi_heads.box_coder
+        total = self.box_loss(moved, boxes, encode=lambda b: coder.encode_single(b, rois), decode=lambda d: coder.decode_single(d, rois))
+        return total / max(1, len(kinds))
 
     def target(self, target: Boxes) -> dict[str, Tensor]:
         """One image's truth in torchvision's words; crowds teach nothing and are left out."""
@@ -253,11 +267,10 @@ def prepare_for(backbone: str, image_size: int, max_size: int | None) -> Prepare
     return Prepare(resize="shortest", size=image_size, max_size=max_size, multiple_of=32, antialias=False)
 
 
-def build(
-    *, classes: int, backbone: str, image_size: int = 800, max_size: int | None = 1333, proposals: int = 1000, min_score: float = 0.05, **sizes: Any
-):
+def build(*, classes: int, backbone: str, image_size: int = 800, max_size: int | None = 1333, proposals: int = 1000, min_score: float = 0.05,
+          box_loss: str = "smooth-l1", **sizes: Any) -> FasterRCNN:  # fmt: skip
     body, rpn, heads = parts(backbone, classes=classes, **sizes)
     if backbone == "mobilenet":
         rpn |= {"rpn_pre_nms_top_n_test": proposals, "rpn_post_nms_top_n_test": proposals, "rpn_score_thresh": 0.05}
     heads |= {"box_score_thresh": min_score}
-    return FasterRCNN(body, classes=classes, prepare=prepare_for(backbone, image_size, max_size), rpn=rpn, heads=heads)
+    return FasterRCNN(body, classes=classes, prepare=prepare_for(backbone, image_size, max_size), rpn=rpn, heads=heads, box_loss=box_loss)

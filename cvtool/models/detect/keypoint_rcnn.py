@@ -123,8 +123,10 @@ def build(
     image_size: int = 800,
     max_size: int | None = 1333,
     keypoint_channels: tuple[int, ...] = (512,) * 8,
+    box_loss: str = "smooth-l1",
     **sizes: Any,
 ) -> KeypointRCNN:
     body, rpn, heads = parts(backbone, classes=classes, **sizes)
     prepare = prepare_for(backbone, image_size, max_size)
-    return KeypointRCNN(body, classes=classes, prepare=prepare, rpn=rpn, heads=heads, keypoints=keypoints, keypoint_channels=keypoint_channels)
+    return KeypointRCNN(body, classes=classes, prepare=prepare, rpn=rpn, heads=heads, keypoints=keypoints, keypoint_channels=keypoint_channels,
+                        box_loss=box_loss)  # fmt: skip

@@ -18,8 +18,8 @@ from cvtool.batch import Batch, Prepare
 from cvtool.layers.anchors import Anchors
 from cvtool.layers.fpn import Pyramid
 from cvtool.layers.resnet import NarrowResNet
-from cvtool.losses.focal import focal_loss
-from cvtool.losses.smooth_l1 import smooth_l1_loss
+from cvtool.losses.focal import focal
+from cvtool.models.detect._box_loss import BoxLoss
 from cvtool.models.detect._one_stage import chosen, image_list, results, truths
 from cvtool.results import Boxes
 from cvtool.runtime.torchvision import cheap_import
@@ -29,7 +29,7 @@ with cheap_import():
     from torchvision.models.detection import retinanet as tv
     from torchvision.models.detection._utils import BoxCoder, Matcher
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-    from torchvision.ops import box_iou, generalized_box_iou_loss
+    from torchvision.ops import box_iou
     from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
     from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -100,7 +100,7 @@ class RetinaNet(nn.Module):
     """The one-stage detector over any pyramid.
 
     backbone: B 3 H W -> maps by level. head: list of maps -> {"cls_logits": B N K, "bbox_regression": B N 4}, N anchors over all levels.
-    box_loss: "smooth-l1" (the paper's, on the deltas, with `beta`), "l1" or "giou" (on the boxes), as the published weights were trained.
+    box_loss: "smooth-l1" (the paper's, on the deltas, with `beta`), "l1" (on the deltas), "giou" or "iou" (on the boxes); see `BoxLoss`.
     box_weight: lambda, the box loss's part in the sum.
     """
 
@@ -109,10 +109,8 @@ class RetinaNet(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module, anchors: Anchors, *, prepare: Prepare,
                  box_loss: str = "smooth-l1", beta: float = 1 / 9, box_weight: float = 1.0) -> None:  # fmt: skip
         super().__init__()
-        if box_loss not in ("smooth-l1", "l1", "giou"):
-            raise ValueError(f"box_loss is smooth-l1, l1 or giou, not {box_loss}")
         self.backbone, self.head, self.anchor_generator = backbone, head, anchors
-        self.box_loss, self.beta, self.box_weight = box_loss, beta, box_weight
+        self.box_loss, self.box_weight = BoxLoss(box_loss, beta=beta), box_weight
         self.coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
         self.matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
         self.prepare = prepare
@@ -129,16 +127,27 @@ class RetinaNet(nn.Module):
         """classifier: focal loss over all anchors but the undecided; box: over those of the foreground. Each per foreground anchor of its image."""
         raw = self.forward(batch)
         classifier, box = [], []
-        for logits, deltas, anchors, truth in zip(raw["logits"], raw["deltas"], raw["anchors"], truths(batch, shift=0), strict=True):
-            matched = self.match(truth["boxes"], anchors)
-            found = torch.where(matched >= 0)[0]
-            wanted = torch.zeros_like(logits)
-            wanted[found, truth["labels"][matched[found]]] = 1.0
-            decided = matched != Matcher.BETWEEN_THRESHOLDS
+        for i, truth in enumerate(truths(batch, shift=0)):
+            logits, wanted, found, matched = self.compared(raw["logits"][i], raw["anchors"][i], truth)
             count = max(1, len(found))
-            classifier.append(focal_loss(logits[decided], wanted[decided]).sum() / count)
-            box.append(self.box_losses(deltas[found], truth["boxes"][matched[found]], anchors[found]).sum() / count)
+            classifier.append(focal(logits, wanted, reduction="sum") / count)
+            box.append(self.box_losses(raw["deltas"][i][found], truth["boxes"][matched], raw["anchors"][i][found]) / count)
         return {"classifier": torch.stack(classifier).mean(), "box": self.box_weight * torch.stack(box).mean()}
+
+    def examples(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """M K logits of all images' anchors that are decided, and what they should say: the classification's examples."""
+        raw = self.forward(batch)
+        each = [self.compared(raw["logits"][i], raw["anchors"][i], truth)[:2] for i, truth in enumerate(truths(batch, shift=0))]
+        return torch.cat([logits for logits, _ in each]), torch.cat([wanted for _, wanted in each])
+
+    def compared(self, logits: Tensor, anchors: Tensor, truth: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of one image: M K logits of the anchors that are decided, what they should say (0 or 1), the foreground anchors, and each one's box."""
+        matched = self.match(truth["boxes"], anchors)
+        found = torch.where(matched >= 0)[0]
+        wanted = torch.zeros_like(logits)
+        wanted[found, truth["labels"][matched[found]]] = 1.0
+        decided = matched != Matcher.BETWEEN_THRESHOLDS
+        return logits[decided], wanted[decided], found, matched[found]
 
     def match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """For each anchor the index of its box (IoU >= 0.5, or the best anchor of a box), -1 for background (< 0.4), -2 for undecided."""
@@ -147,10 +156,9 @@ class RetinaNet(nn.Module):
         return self.matcher(box_iou(boxes, anchors))
 
     def box_losses(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """The loss of each foreground anchor (of each of its four deltas, unless it is giou)."""
-        if self.box_loss == "giou":
-            return generalized_box_iou_loss(self.coder.decode_single(deltas, anchors), boxes)
-        return smooth_l1_loss(deltas, self.coder.encode_single(boxes, anchors), beta=self.beta if self.box_loss == "smooth-l1" else 0.0)
+        """The sum over N foreground anchors, N 4 each."""
+        coder = self.coder
+        return self.box_loss(deltas, boxes, encode=lambda b: coder.encode_single(b, anchors), decode=lambda d: coder.decode_single(d, anchors))
 
     def predict(self, batch: Batch, *, conf: float | None = None, iou: float | None = None, max_det: int | None = None) -> list[Boxes]:
         """Boxes above `conf` (default 0.05) after per-class suppression at `iou` (0.5), at most `max_det` (300) an image."""

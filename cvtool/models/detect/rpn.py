@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cvtool.batch import Batch, Place, Prepare
 from cvtool.categories import Categories
 from cvtool.layers.resnet import NarrowResNet
-from cvtool.losses.smooth_l1 import smooth_l1_loss
+from cvtool.losses.smooth_l1 import smooth_l1
 from cvtool.models.detect._one_stage import truths
 from cvtool.ops.anchors import cell_anchors, grid_anchors
 from cvtool.ops.boxes import clip, decode, encode, iou
@@ -184,7 +184,7 @@ class RPN(nn.Module):
             wanted[positive] = 1 if self.merges_categories else target["labels"][matched[positive]]
             objectness.append(F.cross_entropy(scores[chosen], wanted[chosen]))
             aim = encode(truth[matched[positive]], raw["anchors"][positive])
-            box.append(smooth_l1_loss(deltas[positive], aim, beta=1 / 9).sum() / max(1, len(chosen)))
+            box.append(smooth_l1(deltas[positive], aim, beta=1 / 9, reduction="sum") / max(1, len(chosen)))
         return {"objectness": torch.stack(objectness).mean(), "box": torch.stack(box).mean()}
 
     def predict(self, batch: Batch, *, conf: float | None = None, iou: float | None = None, max_det: int | None = None) -> list[Boxes]:

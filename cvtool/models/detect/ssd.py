@@ -10,12 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvtool.batch import Batch, Prepare
 from cvtool.layers.anchors import DefaultBoxes
 from cvtool.layers.resnet import NarrowResNet
+from cvtool.losses.smooth_l1 import smooth_l1
 from cvtool.models.detect._one_stage import chosen, image_list, results, truths
+from cvtool.ops.hard_negatives import hard_negatives
 from cvtool.results import Boxes
 from cvtool.runtime.torchvision import cheap_import
 
@@ -61,13 +64,19 @@ class SSD(nn.Module):
 
     backbone: B 3 H W -> maps by level. head: list of maps -> {"cls_logits": B N K+1, "bbox_regression": B N 4}.
     defaults: (score, IoU, detections) thresholds at prediction; candidates: boxes a class that enter suppression.
+    neg_ratio: negatives a foreground box that the classifier learns from, the hardest of each image; below 1, `neg_nms` leaves out those that
+      overlap a harder one by more than that.
     """
 
     result = Boxes
 
     def __init__(self, backbone: nn.Module, head: nn.Module, anchors: DefaultBoxes, *, prepare: Prepare,
-                 defaults: tuple[float, float, int] = (0.01, 0.45, 200), candidates: int = 400) -> None:  # fmt: skip
+                 defaults: tuple[float, float, int] = (0.01, 0.45, 200), candidates: int = 400,
+                 neg_ratio: float = 3.0, neg_nms: float = 1.0) -> None:  # fmt: skip
         super().__init__()
+        if neg_ratio <= 0 or not 0 < neg_nms <= 1:
+            raise ValueError(f"neg_ratio is above 0 and neg_nms, an IoU, above 0 and at most 1, not {neg_ratio} and {neg_nms}")
+        self.neg_ratio, self.neg_nms = neg_ratio, neg_nms
         self.backbone, self.head, self.anchor_generator = backbone, head, anchors
         self.defaults, self.candidates = defaults, candidates
         self.coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
@@ -82,13 +91,21 @@ class SSD(nn.Module):
         return {"logits": raw["cls_logits"].float(), "deltas": raw["bbox_regression"].float(), "anchors": anchors}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """box: smooth L1; classifier: cross-entropy of the foreground and three times as many of the hardest negatives. Each per foreground box."""
+        """box: smooth L1; classifier: cross-entropy of the foreground and `neg_ratio` times as many of the hardest negatives. Each per foreground box."""
         raw = self.forward(batch)
-        targets = truths(batch, shift=1)
-        matched = [self.match(target["boxes"], anchors) for target, anchors in zip(targets, raw["anchors"], strict=True)]
-        settings = SimpleNamespace(box_coder=self.coder, neg_to_pos_ratio=3.0)
-        found = tv.SSD.compute_loss(settings, targets, outputs(raw), raw["anchors"], matched)
-        return {"classifier": found["classification"], "box": found["bbox_regression"]}
+        classifier, box, count = [], [], 0
+        for logits, deltas, anchors, truth in zip(raw["logits"], raw["deltas"], raw["anchors"], truths(batch, shift=1), strict=True):
+            matched = self.match(truth["boxes"], anchors)
+            found = torch.where(matched >= 0)[0]
+            wanted = torch.zeros_like(matched)
+            wanted[found] = truth["labels"][matched[found]]
+            surprise = F.cross_entropy(logits, wanted, reduction="none")  # N
+            hard = hard_negatives(surprise, matched < 0, int(self.neg_ratio * len(found)), anchors, iou=self.neg_nms)
+            classifier.append(surprise[found].sum() + surprise[hard].sum())
+            aims = self.coder.encode_single(truth["boxes"][matched[found]], anchors[found])
+            box.append(smooth_l1(deltas[found], aims, reduction="sum"))
+            count += len(found)
+        return {"classifier": torch.stack(classifier).sum() / max(1, count), "box": torch.stack(box).sum() / max(1, count)}
 
     def match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """For each default box the index of its truth (IoU >= 0.5, or the best one of a truth), -1 for background."""
@@ -118,8 +135,10 @@ def vgg16_features() -> nn.Module:
     return tv.SSDFeatureExtractorVGG(features, highres=False)
 
 
-def build(*, classes: int, backbone: str, image_size: int = 300, widths: tuple[int, ...] = (8, 16, 16, 24)) -> SSD:
-    """`classes` categories; one more output is the background."""
+def build(
+    *, classes: int, backbone: str, image_size: int = 300, widths: tuple[int, ...] = (8, 16, 16, 24), neg_ratio: float = 3.0, neg_nms: float = 1.0
+) -> SSD:
+    """`classes` categories; one more output is the background. neg_ratio, neg_nms: which negatives are learned from."""
     if backbone == "narrow":
         body: nn.Module = NarrowResNet(tuple(widths), returns=(1, 2, 3))
         anchors, channels = DefaultBoxes([[2], [2, 3], [2]], scales=[0.15, 0.35, 0.6, 0.9]), list(widths[1:])
@@ -130,4 +149,5 @@ def build(*, classes: int, backbone: str, image_size: int = 300, widths: tuple[i
         anchors = DefaultBoxes([[2], [2, 3], [2, 3], [2, 3], [2], [2]], scales=scales, steps=[8, 16, 32, 64, 100, 300])
         # VGG's own statistics, on values of 0 to 255.
         prepare = Prepare(resize="stretch", size=image_size, mean=(0.48235, 0.45882, 0.40784), std=(1 / 255,) * 3, antialias=False)
-    return SSD(body, tv.SSDHead(channels, anchors.num_anchors_per_location(), classes + 1), anchors, prepare=prepare)
+    head = tv.SSDHead(channels, anchors.num_anchors_per_location(), classes + 1)
+    return SSD(body, head, anchors, prepare=prepare, neg_ratio=neg_ratio, neg_nms=neg_nms)

@@ -50,8 +50,10 @@ RECIPE = {
 }
 
 
-def build(*, classes: int, backbone: str, image_size: int = 320, widths: tuple[int, ...] = (8, 16, 16, 24)) -> SSD:
-    """`classes` categories; one more output is the background."""
+def build(
+    *, classes: int, backbone: str, image_size: int = 320, widths: tuple[int, ...] = (8, 16, 16, 24), neg_ratio: float = 3.0, neg_nms: float = 1.0
+) -> SSD:
+    """`classes` categories; one more output is the background. neg_ratio, neg_nms: which negatives are learned from, as in SSD."""
     norm = partial(BatchNorm, eps=0.001, momentum=0.03)
     if backbone == "narrow":
         body: nn.Module = NarrowResNet(tuple(widths), returns=(1, 2, 3))
@@ -64,4 +66,5 @@ def build(*, classes: int, backbone: str, image_size: int = 320, widths: tuple[i
         anchors = DefaultBoxes([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
         prepare = Prepare(resize="stretch", size=image_size, mean=(0.5,) * 3, std=(0.5,) * 3, antialias=False)
     head = tv.SSDLiteHead(channels, anchors.num_anchors_per_location(), classes + 1, norm)
-    return SSD(body, head, anchors, prepare=prepare, defaults=(0.001, 0.55, 300), candidates=300)
+    negatives = {"neg_ratio": neg_ratio, "neg_nms": neg_nms}
+    return SSD(body, head, anchors, prepare=prepare, defaults=(0.001, 0.55, 300), candidates=300, **negatives)

@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvtool.batch import IGNORE, Batch, Place, Prepare
+from cvtool.batch import Batch, Place, Prepare
+from cvtool.errors import InputError
+from cvtool.losses import Criterion
+from cvtool.losses.cross_entropy import cross_entropy
 from cvtool.results import SemanticMap
 
 
@@ -14,10 +17,13 @@ class SemanticNet(nn.Module):
     """A backbone, a classifier on its last map and, for training, an auxiliary one on its first.
 
     backbone: B 3 H W -> {name: map}, shallow to deep. A class is an output; where the background is one, it is one of `classes`.
+    criterion: a sum of losses of the kind "semantic" (`losses.compose`), None for cross-entropy.
     """
 
     result = SemanticMap
     needs = ("semantic",)
+    criterion_kind = "semantic"
+    criterion: Criterion | None = None
 
     def __init__(self, backbone: nn.Module, classifier: nn.Module, aux_classifier: nn.Module | None = None, *,
                  prepare: Prepare, aux_weight: float = 0.5) -> None:  # fmt: skip
@@ -42,12 +48,13 @@ class SemanticNet(nn.Module):
         return self.classifier(maps[-1]).float()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """pixels: cross-entropy over the labelled pixels (255 is none) of the logits brought to the images' size; aux: the same, times its weight."""
-        labels = torch.stack([target.labels for target in batch.targets or []]).long()  # B H W
+        """pixels, or the criterion's terms: of the labelled pixels (255 is none) and the logits brought to the images' size; aux: the same of
+        the auxiliary logits, times its weight."""
         raw = self.forward(batch)
-        losses = {"pixels": pixel_loss(enlarge(raw["out"], batch), labels)}
+        losses = map_losses(enlarge(raw["out"], batch), batch, self.criterion)
         if "aux" in raw:
-            losses["aux"] = self.aux_weight * pixel_loss(enlarge(raw["aux"], batch), labels)
+            aux = map_losses(enlarge(raw["aux"], batch), batch, self.criterion)
+            losses["aux"] = self.aux_weight * torch.stack(list(aux.values())).sum()
         return losses
 
     def predict(self, batch: Batch) -> list[SemanticMap]:
@@ -61,10 +68,21 @@ def enlarge(logits: Tensor, batch: Batch) -> Tensor:
     return F.interpolate(logits, size=batch.images.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of B K H W logits over the pixels of B H W `labels` that are not 255; zero where there is none."""
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)
+def map_losses(logits: Tensor, batch: Batch, criterion: Criterion | None = None) -> dict[str, Tensor]:
+    """The criterion's terms of B K H W logits at the images' size against the batch's maps; without one, `pixels`: their cross-entropy.
+
+    Raises InputError for a criterion that weighs pixels where the targets have no weights.
+    """
+    targets = batch.targets or []
+    labels = torch.stack([target.labels for target in targets]).long()  # B H W
+    if criterion is None:
+        return {"pixels": cross_entropy(logits, labels)}
+    beside = {}
+    if "weights" in criterion.beside:
+        if any(target.weights is None for target in targets):
+            raise InputError("this loss weighs each pixel by its distance to two objects, and the data have no objects", hint="annotate instances")
+        beside["weights"] = torch.stack([target.weights for target in targets])
+    return criterion(logits, labels, **beside)
 
 
 def decide(logits: Tensor, place: Place, *, group: int = 8) -> SemanticMap:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from cvtool.errors import UsageError
-from cvtool.layers.batch_norm import BatchNorm
+from cvtool.layers.aspp import ASPP
 from cvtool.models.segment._semantic import SemanticNet
 from cvtool.models.segment.fcn import dilated_resnet, prepare_for
 from cvtool.runtime.torchvision import cheap_import
@@ -18,7 +18,6 @@ from cvtool.runtime.torchvision import cheap_import
 with cheap_import():
     from torchvision.models import mobilenet_v3_large
     from torchvision.models._utils import IntermediateLayerGetter
-    from torchvision.models.segmentation.deeplabv3 import ASPP
     from torchvision.models.segmentation.fcn import FCNHead
 
 VARIANTS = {
@@ -85,7 +84,7 @@ RECIPE = {
     "weight_decay": 1e-4,
     "batch_size": 16,
     "epochs": 30,
-    "schedule": "cosine",
+    "schedule": "poly",
     "augment": "flip,crop",
     "variants": {
         "tiny": {
@@ -103,8 +102,7 @@ RECIPE = {
 
 def head(inputs: int, classes: int, rates: tuple[int, ...], *, channels: int = 256) -> nn.Sequential:
     """Atrous spatial pyramid pooling (1x1, one 3x3 a rate, the image's mean; concatenated, 1x1), a 3x3 convolution, the classes."""
-    pyramid = ASPP(inputs, rates, channels)
-    pyramid.convs[-1][2] = BatchNorm(channels)  # type: ignore[index]
+    pyramid = ASPP(inputs, channels, rates=rates)
     return nn.Sequential(
         pyramid, nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, classes, 1)
     )

@@ -38,7 +38,7 @@ RECIPE = {
     "weight_decay": 1e-4,
     "batch_size": 16,
     "epochs": 30,
-    "schedule": "cosine",
+    "schedule": "poly",
     "augment": "flip,crop",
     "variants": {
         "tiny": {

@@ -157,9 +157,11 @@ def build(
     max_size: int | None = 1333,
     mask_channels: int = 256,
     mask_loss: str = "sigmoid",
+    box_loss: str = "smooth-l1",
     **sizes: Any,
 ) -> MaskRCNN:
     body, rpn, heads = parts(backbone, classes=classes, **sizes)
     prepare: Prepare = prepare_for(backbone, image_size, max_size)
     norm = nn.BatchNorm2d if backbone == "resnet50-v2" else None
-    return MaskRCNN(body, classes=classes, prepare=prepare, rpn=rpn, heads=heads, mask_channels=mask_channels, mask_loss=mask_loss, mask_norm=norm)
+    return MaskRCNN(body, classes=classes, prepare=prepare, rpn=rpn, heads=heads, mask_channels=mask_channels, mask_loss=mask_loss, mask_norm=norm,
+                    box_loss=box_loss)  # fmt: skip

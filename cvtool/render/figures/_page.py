@@ -61,27 +61,36 @@ def window(picture: np.ndarray, x: float, y: float, side: float, pixels: int, *,
     return out
 
 
-def page(title: str, subtitle: str, panels: Sequence[Panel], *, font: int = 17) -> Image.Image:
-    """The panels side by side under a heading."""
+def page(title: str, subtitle: str, panels: Sequence[Panel], *, font: int = 17, columns: int = 0) -> Image.Image:
+    """The panels side by side under a heading, in rows of `columns` (0: one row)."""
     margin, line = round(font * 1.7), round(font * 1.65)
-    width = sum(panel.image.width for panel in panels) + margin * (len(panels) + 1)
-    under = max(len(panel.lines) for panel in panels) * line
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)] if columns else [panels]
+    named = round(font * 2.3) if any(panel.title for panel in panels) else 0
+    heights = [max(named + panel.image.height + len(panel.lines) * line for panel in row) + margin for row in rows]
     head = round(font * 5.2)
-    top = head + (round(font * 2.3) if any(panel.title for panel in panels) else 0)
-    canvas = Canvas(Image.new("RGB", (width, top + max(panel.image.height for panel in panels) + under + margin + font), GROUND))
+    width = max(sum(panel.image.width for panel in row) + margin * (len(row) + 1) for row in rows)
+    canvas = Canvas(Image.new("RGB", (width, head + sum(heights) + font), GROUND))
     text.write(canvas, margin, font * 1.9, text.shorten(title, round(font * 1.5), width - 2 * margin), round(font * 1.5), WHITE, bold=True)
     text.write(canvas, margin, font * 3.8, text.shorten(subtitle, font, width - 2 * margin), font, FAINT)
-    x = margin
-    for panel in panels:
-        text.write(canvas, x, head + font * 0.9, panel.title, round(font * 1.2), WHITE, bold=True)
-        canvas.image.paste(panel.image, (x, top))
-        y = top + panel.image.height + font * 1.3
-        for words, colour in panel.lines:
-            start = x
-            if colour is not None:
-                canvas.disc(x + font * 0.4, y, font * 0.36, colour)
-                start = x + round(font * 1.3)
-            text.write(canvas, start, y, text.shorten(words, font, panel.image.width - (start - x)), font, FAINT if colour is None else WHITE)
-            y += line
-        x += panel.image.width + margin
+    top = head
+    for row, height in zip(rows, heights, strict=True):
+        x = margin
+        for panel in row:
+            _place(canvas, panel, x, top, named, font, line)
+            x += panel.image.width + margin
+        top += height
     return canvas.image
+
+
+def _place(canvas: Canvas, panel: Panel, x: int, top: int, named: int, font: int, line: int) -> None:
+    """A panel with its title over it and its lines under it."""
+    text.write(canvas, x, top + font * 0.9, panel.title, round(font * 1.2), WHITE, bold=True)
+    canvas.image.paste(panel.image, (x, top + named))
+    y = top + named + panel.image.height + font * 1.3
+    for words, colour in panel.lines:
+        start = x
+        if colour is not None:
+            canvas.disc(x + font * 0.4, y, font * 0.36, colour)
+            start = x + round(font * 1.3)
+        text.write(canvas, start, y, text.shorten(words, font, panel.image.width - (start - x)), font, FAINT if colour is None else WHITE)
+        y += line

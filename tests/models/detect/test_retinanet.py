@@ -19,6 +19,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from cvtool import weights
 from cvtool.categories import coco_91
+from cvtool.errors import UsageError
 from cvtool.models.detect import retinanet
 from cvtool.results import Boxes
 
@@ -165,7 +166,7 @@ def test_each_box_loss_vanishes_where_the_boxes_are_right(kind):
 
 
 def test_unknown_box_loss():
-    with pytest.raises(ValueError, match="smooth-l1"):
+    with pytest.raises(UsageError, match="smooth-l1"):
         build("tiny", box_loss="l3")
 
 

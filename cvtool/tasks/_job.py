@@ -1,0 +1,309 @@
+"""One training run from its plan to its folder: model, step, data and loop, made in the order in which they can fail."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cvtool import losses, registry, weights
+from cvtool.categories import numbered
+from cvtool.data import source
+from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
+from cvtool.runtime.device import check_precision, deterministic, seed_everything
+from cvtool.tasks import _fit
+from cvtool.tasks._sets import Sets, kind_of, needs_of
+from cvtool.train import arguments, compiled, environment, find_lr, initialize, regularize, sanity, schedule, steps, transfer
+from cvtool.train import recipe as recipes
+from cvtool.train.distributed import World
+from cvtool.train.log import Log, Nowhere, Reporter
+from cvtool.train.loop import Loop
+from cvtool.train.noise import InputNoise
+from cvtool.train.recipe import Plan
+from cvtool.train.run import LOG, STATE, Nobody, Run
+from cvtool.train.state import rng_state, set_rng_state
+from cvtool.train.statistics import Statistics
+from cvtool.train.tensorboard import TensorBoard
+from cvtool.train.validate import FIGURES, Validation
+
+
+class Job:
+    """What a run needs. Raises UsageError, InputError, ModelError before anything is written."""
+
+    model: nn.Module
+    loaded: Sequence[str] = ()  # names of the tensors that came from `init`
+    groups: list[dict[str, Any]] | None = None  # of parameters with learning rates of their own
+
+    def __init__(self, planned: Plan, *, device: str, workers: int, reporter: Reporter | None, tensorboard: bool = False, world: World | None = None
+    ) -> None:  # fmt: skip
+        self.world = world or World()
+        self.plan, self.workers, self.reporter, self.tensorboard = planned, workers, reporter or Reporter(), tensorboard
+        self.recipe = planned.recipe
+        if "data" not in planned.data:
+            raise UsageError("no data set to train on", hint="--data names it")
+        self.device = self.world.device(device)
+        check_precision(self.device, self.recipe["precision"])
+        if self.recipe["compile"]:
+            compiled.check(self.device)
+        where = {**planned.located(), "seed": self.recipe["seed"], "strict": self.recipe["strict"]}
+        self.sets = Sets(*source.read(where))
+        if not self.sets.val and not self.recipe["overfit"]:
+            self._check_without_validation()
+        deterministic(self.recipe["deterministic"])
+        seed_everything(self.recipe["seed"])
+
+    def _check_without_validation(self) -> None:
+        hint = "--data-val, --split-val or --split 80,20 names what to validate on"
+        for key in ("val_every", "early_stop"):
+            if key in self.plan.asked:
+                raise UsageError(f"--{key.replace('_', '-')} has no effect: there is nothing to validate on", hint=hint)
+        if hasattr(schedule.make(self.recipe["schedule"], turns=1), "observe"):
+            raise UsageError(f"the schedule {self.recipe['schedule']} goes by validations, and there is nothing to validate on", hint=hint)
+
+    def build(self, *, offline: bool, state: Mapping[str, Any] | None = None) -> None:
+        """The model with fresh weights or those of `init`, its step and its data; for a run that goes on from `state`, weights are its affair."""
+        recipe = self.recipe
+        model = self.constructed()
+        if not self.sets.categories and needs_of(model) != ("pictures",):
+            hint = "a folder for each class makes a classifier's data set; `cvtool train --help` shows others"
+            raise InputError("the data set has no categories: nothing to learn", where=self.plan.data["data"], hint=hint)
+        if self.sets.add_background(model):
+            model = self.constructed()
+        if _fit.is_fitted(model):
+            _fit.check(self.plan.asked, recipe, self.plan.model)
+        elif not hasattr(model, "losses"):
+            raise ModelError(f"{self.plan.model} cannot be trained: it has nothing to learn")
+        if getattr(model, "merges_categories", None) is not None:
+            self.sets.merged, self.sets.categories = True, [dict(category) for category in model.categories]
+        if recipe["img_size"]:
+            model.prepare = model.prepare.sized(recipe["img_size"])
+        if recipe["initializer"]:
+            initialize.apply(model, recipe["initializer"])
+        if recipe["init_bias"]:
+            initialize.init_bias(model, recipe["init_bias"])
+        set_losses(model, recipe, self.plan.model, offline=offline)
+        if state is not None:
+            self.loaded = list(state["settled"].get("loaded", ()))
+        elif recipe["init"]:
+            said, self.loaded = start_from(model, self.plan.find(recipe["init"]), offline=offline)
+            self.reporter.note(said)
+        regularize.apply(model, recipe, self.plan.model)
+        self.model = model.to(self.device, memory_format=torch.channels_last if recipe["channels_last"] else torch.preserve_format)
+        notes: list[str] = []
+        part = (self.world.rank, self.world.size)
+        self.loader, self.val_loader = self.sets.loaders(self.model, recipe, device=self.device, workers=self.workers, notes=notes, part=part)
+        self.world.check(recipe, self.loader, fitted=_fit.is_fitted(model))
+        self.world.align_model(self.model)
+        if not _fit.is_fitted(model):
+            found = {key: self.found(key, value) for key, value in recipe.items()}
+            self._choose_what_learns()
+            self.step = steps.make(self.model, found | {"groups": self.groups}, offline=offline)  # last, for it copies the model
+        for note in [f"{self.plan.model}, {notes[0]}", *notes[1:]]:
+            self.reporter.note(note)
+
+    def _choose_what_learns(self) -> None:
+        """Freeze what the recipe freezes, and find the groups of parameters with rates of their own."""
+        recipe, self.groups = self.recipe, None
+        if not (recipe["freeze"] or recipe["unfreeze"] or recipe["lr_scale"] != 1 or recipe["layer_decay"] != 1):
+            return
+        head = transfer.head_of(self.model, self.plan.model, self.plan.arguments)
+        trained, everything = transfer.freeze(self.model, recipe, head)
+        if trained < everything:
+            self.reporter.note(f"{trained:,} of {everything:,} parameters learn, the others keep their values")
+        self.groups = transfer.groups(self.model, recipe, head, self.loaded)
+
+    def found(self, key: str, value: Any) -> Any:
+        """A setting of the training step as it is here: a path may have been typed in another folder."""
+        own = key in steps.settings(self.recipe["step"])
+        return self.plan.find(value) if own and isinstance(value, str) and value else value
+
+    def constructed(self) -> Any:
+        """The model for the data's categories and, where it has any, its keypoints. Raises UsageError for arguments that it refuses."""
+        reference = registry.parse(self.plan.model)
+        takes = arguments.known(reference.entry, reference.variant)
+        points = self.sets.points = source.keypoints(self.sets.categories, self.sets.train) if "keypoints" in takes else 0
+        if "keypoints" in takes:
+            if not points:
+                raise InputError(f"{reference.name} learns keypoints, and the data set has none", where=self.plan.data["data"])
+            if self.plan.arguments.setdefault("keypoints", points) != points:
+                typed = self.plan.arguments["keypoints"]
+                raise UsageError(f"keypoints={typed} contradicts the data set, whose objects have {points}", hint="leave it out")
+            if points == takes["keypoints"]:
+                del self.plan.arguments["keypoints"]
+        try:
+            model = weights.build(reference, categories=self.sets.categories or numbered(1), **self.plan.arguments)
+            model.categories = list(self.sets.categories)
+            return model
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            if not self.plan.arguments:
+                raise
+            told = ", ".join(f"{key}={value}" for key, value in self.plan.arguments.items())
+            raise UsageError(f"{reference} cannot be built with {told}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+
+    def loop(self, keeper: Any, log: Log, *, hint: str | None = None) -> Loop:
+        """The loop as the recipe describes it."""
+        recipe, loader = self.recipe, self.loader
+        per_epoch = -(-len(loader) // recipe["accumulate"])
+        turns = min(per_epoch * recipe["epochs"], recipe["steps"] or per_epoch * recipe["epochs"])
+        warmup = schedule.warmup_turns(recipe["warmup"], turns=turns, per_epoch=per_epoch)
+        loop = Loop(
+            step=self.step, loader=loader, keeper=keeper, log=log, device=self.device, epochs=recipe["epochs"], turns=recipe["steps"],
+            schedule=schedule.make(recipe["schedule"], turns=turns, warmup=warmup, per_epoch=per_epoch), precision=recipe["precision"],
+            clip=recipe["clip"], accumulate=recipe["accumulate"], channels_last=recipe["channels_last"], val_every=recipe["val_every"],
+            save_every=recipe["save_every"], patience=recipe["early_stop"], reporter=self.reporter, resume_hint=hint,
+            statistics=Statistics(self.model, recipe["statistics"]) if recipe["statistics"] else None, begin=self.begin, world=self.world,
+            change=InputNoise(recipe["input_noise"], seed=recipe["seed"]) if recipe["input_noise"] else None,
+        )  # fmt: skip
+        if getattr(self.model, "rivals", False):
+            loop.better = ()  # what two players lose to each other says nothing of what they make
+        if self.sets.val:
+            loop.validate = Validation(
+                self.val_loader, device=self.device, precision=recipe["precision"], kind=kind_of(self.model), check=loop.check, world=self.world
+            )
+        return loop
+
+    def begin(self, batch: Any) -> None:
+        """With the first batch in hand: compile the model."""
+        if self.recipe["compile"]:
+            fixed = getattr(self.model, "prepare", None) is not None and self.model.prepare.resize in ("stretch", "crop")
+            names = compiled.apply(self.model, lambda: self.model.losses(batch), fixed=fixed)  # type: ignore[operator]
+            self.reporter.detail("compiled: " + ", ".join(name or "the model" for name in names))
+
+    def go(self, run: Run, state: dict[str, Any] | None) -> Path:
+        """Train in `run`, from `state` on."""
+        changed = environment.keep(run.folder, self.device) if self.world.first else []
+        if _fit.is_fitted(self.model):
+            return _fit.fit(self, run)
+        run.info, run.settled = self.info(), self.settled()
+        if state is not None:
+            with self.world.agreed():
+                run.compare(state)
+        if state is not None and changed:
+            self.reporter.note(f"resumed elsewhere, so that the last bits may differ: {'; '.join(changed)}")
+        told = self.tensorboard and self.world.first
+        board = TensorBoard(run.folder / "tensorboard", turn=state["position"]["turn"] if state else 0) if told else None
+        log = Log(run.folder / LOG, keep=state["log_bytes"] if state else 0, also=board) if self.world.first else Nowhere()
+        loop = self.loop(run if self.world.first else Nobody(), log, hint=f"go on with: cvtool train --resume {shlex.quote(str(run.folder))}")
+        if self.world.rank:  # what is drawn from the global generators differs among the processes
+            seed_everything(self.recipe["seed"] + 1_000_003 * self.world.rank)
+        if state is not None:
+            if (saved := 1 + len(state.get("rng_of_others", ()))) != self.world.size:
+                text = f"saved by {saved} processes, resumed by {self.world.size}: the data and their order stay, other random numbers differ"
+                self.reporter.note(text)
+            try:
+                loop.load_state_dict(state)
+            except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+                what = f"the saved state does not fit its recipe: {str(error).splitlines()[0]}"
+                raise self.world.spoken(CvtoolError(what, where=run.folder / STATE)) from error
+        if self.reporter.detailed:
+            for line in sanity.report(self.model, self.loader, kind=kind_of(self.model), device=self.device, precision=self.recipe["precision"]):
+                self.reporter.detail(line)
+        check = sanity.Overfit(loop, kind_of(self.model)) if self.recipe["overfit"] else None
+        try:
+            loop.run()
+        finally:
+            log.close()
+            for one in (self.loader, self.val_loader, board):
+                if one is not None:
+                    one.close()
+        if not self.world.first:
+            return run.folder
+        run.finish()
+        for part, loader in (("to learn from", self.loader), ("to validate on", self.val_loader)):
+            if loader.skipped:
+                self.reporter.note(f"{loader.skipped:,} of {len(loader.dataset):,} pictures {part} could not be read (--strict stops at the first)")
+        if check is not None:
+            self.reporter.note(check.verdict(run.folder))
+        elif loop.at.best is not None and loop.at.best_epoch is not None:
+            self.reporter.note(f"best: epoch {loop.at.best_epoch}, {' '.join(f'{k} {v:.4f}' for k, v in shown(run).items())}")
+        return run.folder
+
+    def find_lr(self, turns: int) -> find_lr.Finding:
+        """The range test; weights, optimiser and running statistics are put back."""
+        if _fit.is_fitted(self.model):
+            raise UsageError(f"--find-lr has no effect on {self.plan.model}: it is fitted in one go, not by gradient")
+        before, state = deepcopy(self.step.state_dict()), rng_state()
+        loop = self.loop(None, Nowhere())
+        loop.step.model.train()
+        loop.statistics = None
+        base = loop.rates[0][0]
+        if not base:
+            raise UsageError("lr=0 cannot be varied", hint="--lr says from which rate the groups' ratios are taken")
+
+        def turn(rate: float, group: Any) -> float:
+            loop.schedule = lambda n: rate / base
+            values, _ = loop.one_turn(group)
+            loop.at.turn += 1
+            self.reporter.turn(epoch=0, turn=loop.at.turn, losses=values, lr=rate, images=sum(len(item.batch) for item in group))
+            return sum(values.values())
+
+        def groups() -> Iterator[Any]:
+            for epoch in count():
+                items = self.loader.epoch(epoch)
+                while group := list(islice(items, loop.accumulate)):
+                    yield group
+
+        self.reporter.start(epochs=1, turns=turns, done=0)
+        try:
+            return find_lr.search(turn, groups(), find_lr.rates(turns=turns))
+        finally:
+            self.reporter.stop()
+            self.loader.close()
+            self.step.load_state_dict(before)
+            set_rng_state(state)
+
+    def settled(self) -> dict[str, Any]:
+        """What may not change when the run is resumed: all but `recipe.RESUMABLE` and where the data lie."""
+        recipe = {key: value for key, value in self.recipe.items() if key not in recipes.RESUMABLE}
+        names = ", ".join(category["name"] if category else "-" for category in self.sets.categories)
+        kept = {"loaded": list(self.loaded)} if recipe["lr_scale"] != 1 else {}
+        return {"model": self.plan.model, **recipe, **kept, **self.plan.arguments, "pictures": len(self.sets.train), "categories": names}
+
+    def info(self) -> weights.Info:
+        """What the run's checkpoints say of themselves, metrics aside."""
+        counts = {"train_images": len(self.sets.train), "val_images": len(self.sets.val)}
+        if kind_of(self.model) == "boxes":
+            counts["train_objects"] = sum(len(record.get("annotations") or ()) for record in self.sets.train)
+        told = self.plan.arguments | getattr(self.model, "rebuilt", {})  # and what it has found out itself
+        return weights.Info(
+            reference=self.plan.model, arguments=told, categories=self.sets.categories, prepare=self.model.prepare,
+            recipe=self.recipe, data=self.plan.data | counts, seed=self.recipe["seed"], versions=weights.versions(),
+            command=self.plan.made.get("command"),
+        )  # fmt: skip
+
+
+def set_losses(model: Any, recipe: Mapping[str, Any], name: str, *, offline: bool) -> None:
+    """What the recipe says of the model's losses: `loss`, `label_smoothing`. Raises UsageError for a model that has no such choice, ModelError."""
+    if recipe["loss"]:
+        if not (kind := getattr(model, "criterion_kind", None)):
+            raise UsageError(f"{name} has losses of its own: --loss has no effect on it", hint="leave --loss out")
+        model.criterion = losses.compose(recipe["loss"], kind).ready(offline=offline)
+    if recipe["label_smoothing"]:
+        if not hasattr(model, "label_smoothing"):
+            raise UsageError(f"--label-smoothing has no effect on {name}: it is for classes of pictures", hint="leave it out")
+        model.label_smoothing = recipe["label_smoothing"]
+
+
+def shown(run: Run) -> dict[str, float]:
+    """The best checkpoint's figures for a person: what there is of `FIGURES`, else the validation's loss."""
+    metrics = weights.read_info(run.folder).metrics
+    return {key: metrics[key] for key in FIGURES if key in metrics} or {"val_loss": metrics["val_loss"]}
+
+
+def start_from(model: nn.Module, reference: str, *, offline: bool) -> tuple[str, list[str]]:
+    """Copy the weights of `reference` where names and shapes agree; a line that says what was taken, and the names of those tensors."""
+    loaded, info = weights.load(reference, offline=offline)
+    theirs, own = loaded.state_dict(), model.state_dict()
+    fits = {key: value for key, value in theirs.items() if key in own and own[key].shape == value.shape}
+    if not fits:
+        raise ModelError(f"nothing of {reference} fits this model", hint="--init takes the weights of the same model, whatever its classes")
+    model.load_state_dict(fits, strict=False)
+    fresh = [key for key in own if key not in fits]
+    rest = f"; {len(fresh)} start afresh: {', '.join(fresh[:4])}{', ...' if len(fresh) > 4 else ''}" if fresh else ""
+    return f"starting from {info.reference or reference}: {len(fits)} of {len(own)} tensors{rest}", list(fits)
