@@ -29,7 +29,7 @@ KEPT = {"CVTOOL_TEST_DATA"}
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that fork go first: a process whose torch has computed gradients holds threads, and a fork of it may wait for them for ever."""
-    items.sort(key=lambda item: item.path.name != "test_resume.py")
+    items.sort(key=lambda item: item.path.name not in ("test_resume.py", "test_distributed.py"))
 
 
 @pytest.fixture(autouse=True)

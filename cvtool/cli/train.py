@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cvtool.cli import _options, _recipe
+from cvtool.cli import _chains, _options, _recipe
 from cvtool.cli._console import Console
 from cvtool.cli._progress import reporter
 from cvtool.errors import UsageError
@@ -25,7 +25,7 @@ Workers = Annotated[int, _option("workers", "-j", min=0, metavar="N", help="Proc
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the resolved recipe as TOML and stop.")]
 
 FindLr = Annotated[bool, typer.Option("--find-lr", help="Print a good --lr, found by 100 turns (or --steps) at growing rates; -o gets the curve.")]
-Diff = Annotated[tuple[Path, Path] | None, typer.Option("--diff", metavar="RUN RUN", help="Print what differs in two runs' recipes, and stop.")]
+Diff = Annotated[Path | None, typer.Option("--diff", metavar="RUN RUN", help="Print what differs in two runs' recipes, and stop.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too, in the run's folder.")]
 
 FREE = ("device", "workers", "offline", "quiet", "verbose", "dry_run", "tensorboard")  # no settings; a resumed run may have others
@@ -33,7 +33,7 @@ FREE = ("device", "workers", "offline", "quiet", "verbose", "dry_run", "tensorbo
 app = typer.Typer()
 
 
-@app.command("train", cls=_recipe.Command, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@app.command("train", cls=_recipe.Command, epilog=_chains.EPILOG, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def main(
     context: typer.Context,
     model: _options.Model = None,
@@ -92,6 +92,13 @@ def main(
     find_lr: FindLr = False,
     diff: Diff = None,
     tensorboard: TensorBoard = False,
+    pretrain_synthetic: _chains.Synthetic = None,
+    finetune: _chains.FineTune = None,
+    update: _chains.Update = None,
+    base: _chains.Base = None,
+    data_old: _chains.DataOld = None,
+    search: _chains.SearchSpace = None,
+    trials: _chains.Trials = None,
     offline: _options.Offline = False,
     dry_run: DryRun = False,
     quiet: _options.Quiet = False,
@@ -111,9 +118,13 @@ def main(
     What a model's construction takes (`cvtool models show NAME`: variants) is an option too: --mask-loss softmax is --set mask_loss=softmax.
     """
     if diff is not None:
-        _print_difference(context, *diff)
+        if len(context.args) != 1 or context.args[0].startswith("-"):
+            raise UsageError("--diff takes two run folders", hint="cvtool train --diff RUN RUN")
+        _print_difference(context, diff, Path(context.args[0]))
         return
-    own = _recipe.own_options(context, model, resume)
+    _chains.check(context.params)
+    data = data if finetune is None else finetune
+    own = _recipe.own_options(context, base if update is not None else model, resume)
     layers = _recipe.layers(context, context.params, set, own)
     first = torchrun.place().rank == 0  # of several processes one speaks
     console = Console("train", quiet=quiet or not first, verbose=verbose)
@@ -122,7 +133,7 @@ def main(
         if dry_run:
             raise UsageError("--dry-run has no effect with --resume", hint=f"the run's recipe is {resume}/recipe.toml")
     else:
-        for name, value in (("--model", model), ("--data", data or dry_run)):
+        for name, value in (("--model", model or update), ("--data", data or dry_run)):
             if not value:
                 raise UsageError(f"{name} is missing", hint="such as: cvtool train -m faster-rcnn.small --data bccd/")
 
@@ -134,12 +145,22 @@ def main(
             resume, settings=settings, device=device, workers=workers, offline=offline, reporter=reporter(console), tensorboard=tensorboard
         )
     else:
-        assert model is not None
-        words = ["cvtool", *sys.argv[1:]]
-        planned = task.plan(
-            model, data, data_val=data_val, data_format=data_format, images=images, split=split, split_val=split_val, fold=fold, layers=layers,
-            asked=layers[-1], command=words,
-        )  # fmt: skip
+        where = {
+            "data_val": data_val, "data_format": data_format, "images": images, "split": split, "split_val": split_val, "fold": fold,
+            "data_old": data_old, "layers": layers, "asked": layers[-1], "command": ["cvtool", *sys.argv[1:]],
+        }  # fmt: skip
+        if search is not None:
+            assert model is not None and data is not None
+            more: dict[str, Any] = {"device": device, "workers": workers, "offline": offline, "reporter": reporter(console)}
+            print(_chains.search(model, data, search, trials, output=output, **where, **more))
+            return
+        if update is not None:
+            from cvtool.tasks import update as updating
+
+            planned = updating.plan(update, base or "", data, **where)
+        else:
+            assert model is not None
+            planned = task.plan(model, data, pretrain_synthetic=pretrain_synthetic, **where)
         if dry_run:
             if find_lr or tensorboard:
                 raise UsageError(f"{'--find-lr' if find_lr else '--tensorboard'} has no effect with --dry-run", hint="leave one out")
@@ -156,7 +177,7 @@ def main(
             planned, output=output, device=device, workers=workers, offline=offline, reporter=reporter(console), tensorboard=tensorboard
         )
     if first:
-        print(folder)
+        print(folder if update is None else updating.answer(update, base or "", folder))
 
 
 def _print_difference(context: typer.Context, one: Path, other: Path) -> None:

@@ -72,15 +72,15 @@ class Dataset:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
-        if index in self.bad:
-            raise self.bad[index].with_traceback(None)
+        if (known := self.bad.get(index)) is not None:
+            raise _again(known)
         record = self.records[index]
         try:
             pixels = self.pixels(index)
             return Sample(pixels, self.target(record, pixels.shape[0], pixels.shape[1]), record)
         except InputError as error:
-            self.bad[index] = InputError(error.what, where=error.where or record.name, hint=error.hint)
-            raise self.bad[index] from error
+            self.bad[index] = _again(error, record.name)
+            raise _again(self.bad[index]) from error
 
     def pixels(self, index: int) -> np.ndarray:
         """H W 3 uint8, decoded or from the cache. Raises InputError."""
@@ -204,6 +204,11 @@ class Dataset:
         for number, (a, mask) in enumerate(_painted(record, height, width), 1):
             numbers[mask.numpy()] = 0 if a.get("iscrowd") else number
         return torch.from_numpy(border_weights(numbers))
+
+
+def _again(error: InputError, where: str | None = None) -> InputError:
+    """The same error anew: one that was raised would hold on to the pictures of the batch at hand."""
+    return InputError(error.what, where=error.where or where, hint=error.hint)
 
 
 def _edges(records: Sequence[Record]) -> list[str]:

@@ -3,7 +3,7 @@
 | INPUT | what it gives |
 | --- | --- |
 | a picture | one record; a TIFF of several pages one a page, with `page` |
-| a folder | the pictures in it and below, in natural order (img2 before img10); hidden files and other suffixes are passed over |
+| a folder | the pictures in it and below, in natural order (img2 before img10), hidden files and other suffixes passed over; else its tar shards |
 | a pattern in quotes (`'a/**/*.jpg'`) | as the shell would have expanded it, in natural order |
 | @list.txt | the paths in that file, one a line, from the current folder |
 | a COCO document (.json) | its images, with their ids; its annotations only where `keep_annotations` asks for them |
@@ -135,6 +135,9 @@ def _folder(folder: str) -> Iterator[Record]:
     for path in walk(folder):
         found = True
         yield from picture(path)
+    for path in () if found else sorted(glob.glob(os.path.join(glob.escape(folder), "*.tar"))):
+        found = True
+        yield from _shard(path)
     if not found:
         raise InputError("no pictures in this folder", where=folder, hint=_other_files(folder))
 

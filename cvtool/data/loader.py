@@ -143,17 +143,17 @@ class Loader:
         index = entry % len(self.dataset)
         try:
             return index, self.dataset[index]
-        except InputError as error:
+        except InputError:
             if self.unreadable == "raise":
                 raise
-            bad[index] = first = error
+            bad[index] = first = self.dataset.bad[index]
         if self.unreadable == "drop":
             return None
         for other in np.random.default_rng((self.seed, _REPLACE, epoch, entry)).integers(len(self.dataset), size=TRIES).tolist():
             try:
                 return other, self.dataset[other]
-            except InputError as error:
-                bad[other] = error
+            except InputError:
+                bad[other] = self.dataset.bad[other]
         what = f"{first.what}; nor could {len(bad) - 1} others be read that were to stand in for it"
         raise InputError(what, where=first.where, hint="`cvtool data check --deep` lists what cannot be read")
 

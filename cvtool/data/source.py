@@ -17,7 +17,7 @@ TRAIN, VAL = ("train", "trainval", "training"), ("val", "valid", "validation")  
 def read(where: Mapping[str, Any]) -> tuple[list[Record], list[Record], Categories]:
     """(training records, validation records, categories, maybe none); every annotation is read, of the pictures only whether they are there.
 
-    where: `data`, and where given `data_val`, `data_format`, `images`, `split` (a name, or fractions such as 80,10,10: the third part is kept out of
+    where: `data`, and where given `data_old` (another data set, joined to it), `data_val`, `data_format`, `images`, `split` (a name, or fractions such as 80,10,10: the third part is kept out of
     training), `split_val` ("none": do not), `fold` (2/5: the second of five folds validates), `seed` of both, 0 unless given, and `strict`: an
     unreadable picture is an error, else it is left to the loader. Raises InputError, UsageError.
     """
@@ -36,6 +36,8 @@ def read(where: Mapping[str, Any]) -> tuple[list[Record], list[Record], Categori
 
 def divided(where: Mapping[str, Any]) -> tuple[dict[str, list[Record]], Categories]:
     """The same before any check: "train", "val" (maybe empty) and, where `split` is three fractions, "test"."""
+    if where.get("data_old") is not None:
+        return _joined(where)
     path = Path(where["data"])
     module = formats.get(where.get("data_format") or formats.recognise(path))
     images = Path(where["images"]) if where.get("images") else None
@@ -56,6 +58,49 @@ def divided(where: Mapping[str, Any]) -> tuple[dict[str, list[Record]], Categori
         held = {id(record) for record in folds[number]}
         return {"train": [record for record in train if id(record) not in held], "val": folds[number]}, categories
     return {"train": train, "val": _validation(where, module, path, images, chosen)}, categories
+
+
+def _joined(where: Mapping[str, Any]) -> tuple[dict[str, list[Record]], Categories]:
+    """`data_old` and `data`, part by part; with `data_val` or `split_val`=none the old data have nothing to validate on either.
+
+    Categories meet by name, the old ones first; a new one whose id is taken gets the next that is free. Raises InputError for maps of labels, whose
+    pixels are ids, under different tables.
+    """
+    same = {key: where[key] for key in ("seed", "fold") if where.get(key) is not None}
+    if split.fractions(where.get("split")) is not None:
+        same["split"] = where["split"]
+    elif where.get("data_val") is not None or where.get("split_val") == "none":
+        same["split_val"] = "none"
+    old, table = divided({"data": where["data_old"], **same})
+    new, theirs = divided({key: value for key, value in where.items() if key != "data_old"})
+    if table == theirs:
+        return _together(old, new), table
+    if any(record.get("segmentation_map") for part in (*old.values(), *new.values()) for record in part):
+        raise InputError("maps of labels join only under the same categories", where=f"{where['data_old']} and {where['data']}")
+    joined = [category for category in table if category is not None]
+    ids = {category["name"]: category["id"] for category in joined}
+    for category in theirs:
+        if category is not None and category["name"] not in ids:
+            taken = set(ids.values())
+            number = category["id"]
+            if number in taken:
+                number = max((n for n in taken if isinstance(n, int)), default=0) + 1
+            ids[category["name"]] = number
+            joined.append({**category, "id": number})
+    named = {category["id"]: category["name"] for category in theirs if category is not None}
+
+    def renumbered(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        told = [(dict(one), one.get("category") or named.get(one.get("category_id"))) for one in found]
+        return [one | ({"category": name, "category_id": ids[name]} if name in ids else {}) for one, name in told]
+
+    def changed(record: Record) -> Record:
+        return record.changed(**{key: renumbered(record[key]) for key in ("annotations", "labels") if record.get(key)})
+
+    return _together(old, {part: [changed(record) for record in records] for part, records in new.items()}), joined
+
+
+def _together(old: Mapping[str, list[Record]], new: Mapping[str, list[Record]]) -> dict[str, list[Record]]:
+    return {part: [*old.get(part, ()), *new.get(part, ())] for part in dict.fromkeys([*old, *new])}
 
 
 def _refuse_contradictions(where: Mapping[str, Any], have: Sequence[str], path: Path, by_fractions: bool) -> None:

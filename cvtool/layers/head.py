@@ -33,9 +33,3 @@ def pool(name: str, channels: int, size: tuple[int, int] | None = None) -> tuple
             raise UsageError("--head flatten needs pictures of one size, and this network takes any", hint="--head gap")
         return nn.Flatten(), channels * size[0] * size[1]
     raise UsageError(f"unknown head '{name}'", hint=did_you_mean(name, NAMES) or "heads: " + ", ".join(NAMES))
-
-
-def head(name: str, channels: int, classes: int, *, size: tuple[int, int] | None = None, dropout: float = 0.0) -> nn.Sequential:
-    """`pool`, dropout and a linear layer: B C H W -> logits B K."""
-    pooling, features = pool(name, channels, size)
-    return nn.Sequential(pooling, nn.Dropout(dropout), nn.Linear(features, classes))

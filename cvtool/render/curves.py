@@ -36,13 +36,15 @@ def save(run: Path) -> Path:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log that are whole."""
+    """The lines of a log that are whole, without those of a chain's earlier trainings, which count turns of their own."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            lines.append(json.loads(line))
+            values = json.loads(line)
         except ValueError:
             continue
+        if not (isinstance(values, dict) and "stage" in values):
+            lines.append(values)
     return lines
 
 

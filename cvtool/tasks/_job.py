@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import count, islice
 from pathlib import Path
@@ -16,13 +16,14 @@ from cvtool import losses, registry, weights
 from cvtool.categories import numbered
 from cvtool.data import source
 from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
+from cvtool.layers.positional import Learned
 from cvtool.runtime.device import check_precision, deterministic, seed_everything
 from cvtool.tasks import _fit
 from cvtool.tasks._sets import Sets, kind_of, needs_of
-from cvtool.train import arguments, compiled, environment, find_lr, initialize, regularize, sanity, schedule, steps, transfer
+from cvtool.train import arguments, compiled, environment, find_lr, initialize, regularize, sanity, schedule, sharded, steps, synced, transfer
 from cvtool.train import recipe as recipes
 from cvtool.train.distributed import World
-from cvtool.train.log import Log, Nowhere, Reporter
+from cvtool.train.log import Log, Nowhere, Reporter, before
 from cvtool.train.loop import Loop
 from cvtool.train.noise import InputNoise
 from cvtool.train.recipe import Plan
@@ -43,6 +44,8 @@ class Job:
     def __init__(self, planned: Plan, *, device: str, workers: int, reporter: Reporter | None, tensorboard: bool = False, world: World | None = None
     ) -> None:  # fmt: skip
         self.world = world or World()
+        self.sharded: sharded.Sharded | None = None
+        self.synced: list[nn.Module] = []
         self.plan, self.workers, self.reporter, self.tensorboard = planned, workers, reporter or Reporter(), tensorboard
         self.recipe = planned.recipe
         if "data" not in planned.data:
@@ -91,15 +94,15 @@ class Job:
         if state is not None:
             self.loaded = list(state["settled"].get("loaded", ()))
         elif recipe["init"]:
-            said, self.loaded = start_from(model, self.plan.find(recipe["init"]), offline=offline)
-            self.reporter.note(said)
+            self._start(model, offline=offline)
         regularize.apply(model, recipe, self.plan.model)
-        self.model = model.to(self.device, memory_format=torch.channels_last if recipe["channels_last"] else torch.preserve_format)
+        place = torch.device("cpu") if recipe["fsdp"] else self.device  # sharded, it goes there in parts
+        self.model = model.to(place, memory_format=torch.channels_last if recipe["channels_last"] else torch.preserve_format)
         notes: list[str] = []
         part = (self.world.rank, self.world.size)
         self.loader, self.val_loader = self.sets.loaders(self.model, recipe, device=self.device, workers=self.workers, notes=notes, part=part)
         self.world.check(recipe, self.loader, fitted=_fit.is_fitted(model))
-        self.world.align_model(self.model)
+        self.spread()
         if not _fit.is_fitted(model):
             found = {key: self.found(key, value) for key, value in recipe.items()}
             self._choose_what_learns()
@@ -107,16 +110,45 @@ class Job:
         for note in [f"{self.plan.model}, {notes[0]}", *notes[1:]]:
             self.reporter.note(note)
 
+    def _start(self, model: nn.Module, *, offline: bool) -> None:
+        """Take the weights of the recipe's `init`; published ones that nobody has asked for by name may be out of reach."""
+        init = self.recipe["init"]
+        try:
+            said, self.loaded = start_from(model, self.plan.find(init), lambda: self._head(model), offline=offline)
+        except ModelError as error:
+            if not self.plan.by_default:
+                raise
+            self.recipe["init"] = ""
+            said = f"from scratch, for {error.what}; `cvtool models pull {init}` gets the weights of {init} to start from, @none says not to"
+        self.reporter.note(said)
+
+    def _head(self, model: nn.Module) -> list[str]:
+        return transfer.head_of(model, self.plan.model, self.plan.arguments)
+
     def _choose_what_learns(self) -> None:
         """Freeze what the recipe freezes, and find the groups of parameters with rates of their own."""
         recipe, self.groups = self.recipe, None
         if not (recipe["freeze"] or recipe["unfreeze"] or recipe["lr_scale"] != 1 or recipe["layer_decay"] != 1):
             return
-        head = transfer.head_of(self.model, self.plan.model, self.plan.arguments)
+        head = self._head(self.model)
         trained, everything = transfer.freeze(self.model, recipe, head)
         if trained < everything:
             self.reporter.note(f"{trained:,} of {everything:,} parameters learn, the others keep their values")
         self.groups = transfer.groups(self.model, recipe, head, self.loaded)
+
+    def spread(self) -> None:
+        """The model among several processes."""
+        if self.world.alone:
+            return
+        if self.recipe["sync_batch_norm"]:
+            self.synced = synced.convert(self.model, self.world.group())
+            if not self.synced:
+                raise UsageError(f"sync_batch_norm has no effect on {self.plan.model}: it normalises over no batch", hint="leave it out")
+        if self.recipe["fsdp"]:
+            sharded.check(self.recipe)
+            self.sharded = sharded.Sharded(self.model, self.device, self.world.size)
+        else:
+            self.world.align_model(self.model)
 
     def found(self, key: str, value: Any) -> Any:
         """A setting of the training step as it is here: a path may have been typed in another folder."""
@@ -157,14 +189,16 @@ class Job:
             schedule=schedule.make(recipe["schedule"], turns=turns, warmup=warmup, per_epoch=per_epoch), precision=recipe["precision"],
             clip=recipe["clip"], accumulate=recipe["accumulate"], channels_last=recipe["channels_last"], val_every=recipe["val_every"],
             save_every=recipe["save_every"], patience=recipe["early_stop"], reporter=self.reporter, resume_hint=hint,
-            statistics=Statistics(self.model, recipe["statistics"]) if recipe["statistics"] else None, begin=self.begin, world=self.world,
+            statistics=Statistics(self.model, recipe["statistics"]) if recipe["statistics"] else None, begin=self.begin, world=self.world, sharded=self.sharded,
+            synced=self.synced,
             change=InputNoise(recipe["input_noise"], seed=recipe["seed"]) if recipe["input_noise"] else None,
         )  # fmt: skip
         if getattr(self.model, "rivals", False):
             loop.better = ()  # what two players lose to each other says nothing of what they make
         if self.sets.val:
             loop.validate = Validation(
-                self.val_loader, device=self.device, precision=recipe["precision"], kind=kind_of(self.model), check=loop.check, world=self.world
+                self.val_loader, device=self.device, precision=recipe["precision"], kind=kind_of(self.model), check=loop.check, world=self.world,
+                in_step=self.sharded is not None,
             )
         return loop
 
@@ -188,7 +222,7 @@ class Job:
             self.reporter.note(f"resumed elsewhere, so that the last bits may differ: {'; '.join(changed)}")
         told = self.tensorboard and self.world.first
         board = TensorBoard(run.folder / "tensorboard", turn=state["position"]["turn"] if state else 0) if told else None
-        log = Log(run.folder / LOG, keep=state["log_bytes"] if state else 0, also=board) if self.world.first else Nowhere()
+        log = Log(run.folder / LOG, keep=state["log_bytes"] if state else before(run.folder / LOG), also=board) if self.world.first else Nowhere()
         loop = self.loop(run if self.world.first else Nobody(), log, hint=f"go on with: cvtool train --resume {shlex.quote(str(run.folder))}")
         if self.world.rank:  # what is drawn from the global generators differs among the processes
             seed_everything(self.recipe["seed"] + 1_000_003 * self.world.rank)
@@ -296,14 +330,32 @@ def shown(run: Run) -> dict[str, float]:
     return {key: metrics[key] for key in FIGURES if key in metrics} or {"val_loss": metrics["val_loss"]}
 
 
-def start_from(model: nn.Module, reference: str, *, offline: bool) -> tuple[str, list[str]]:
-    """Copy the weights of `reference` where names and shapes agree; a line that says what was taken, and the names of those tensors."""
+def start_from(model: nn.Module, reference: str, head: Callable[[], Sequence[str]] = list, *, offline: bool) -> tuple[str, list[str]]:
+    """Copy the weights of `reference` where names and shapes agree; a line that says what was taken, and the names of those tensors.
+
+    Positions learned for another number of patches are interpolated. The head, whose tensors' names `head()` tells, starts afresh where the
+    classes are others, be they as many.
+    """
     loaded, info = weights.load(reference, offline=offline)
+    places = dict(model.named_modules())
+    for name, module in loaded.named_modules():
+        if isinstance(module, Learned) and isinstance(mine := places.get(name), Learned) and mine.extra == module.extra:
+            module.resize(mine.grid)
     theirs, own = loaded.state_dict(), model.state_dict()
     fits = {key: value for key, value in theirs.items() if key in own and own[key].shape == value.shape}
+    if _other_classes(getattr(loaded, "categories", ()), getattr(model, "categories", ())):
+        for key in head():
+            fits.pop(key, None)
     if not fits:
         raise ModelError(f"nothing of {reference} fits this model", hint="--init takes the weights of the same model, whatever its classes")
     model.load_state_dict(fits, strict=False)
     fresh = [key for key in own if key not in fits]
     rest = f"; {len(fresh)} start afresh: {', '.join(fresh[:4])}{', ...' if len(fresh) > 4 else ''}" if fresh else ""
     return f"starting from {info.reference or reference}: {len(fits)} of {len(own)} tensors{rest}", list(fits)
+
+
+def _other_classes(theirs: Any, own: Any) -> bool:
+    """Whether as many classes have other names; those of a file that names none may be any."""
+    if len(theirs) != len(own) or list(theirs) == numbered(len(theirs)):
+        return False
+    return [category and category["name"] for category in theirs] != [category and category["name"] for category in own]

@@ -55,7 +55,7 @@ def search(
     """Train at most `trials` children, each with values of `space` (arguments of the model's construction, or settings), under `output`.
 
     A child's reward is its best validation figure. An architecture that was trained before is not trained again. Every trial is a line of
-    `search.jsonl`. Returns the run folder, the values and the figure of the best child. Other options are those of `train`.
+    `search.jsonl`, and those that stand there already are not trained again. Returns the run folder, the values and the figure of the best child. Other options are those of `train`.
     """
     reporter = reporter or Reporter()
     reference = registry.parse(model)
@@ -67,6 +67,12 @@ def search(
     known: dict[str, float] = {}
     best: tuple[Path, dict[str, Any], float] | None = None
     output.mkdir(parents=True, exist_ok=True)
+    for line in (output / LOG).read_text(encoding="utf-8").splitlines() if (output / LOG).exists() else ():
+        done = json.loads(line)  # of a search that was stopped
+        if done["values"].keys() == space.keys() and all(value in space[name] for name, value in done["values"].items()):
+            known[json.dumps(done["values"], sort_keys=True)] = done["reward"]
+            if best is None or done["reward"] > best[2]:
+                best = (output / done["run"], done["values"], done["reward"])
     controller = Search(space, seed=int(next((layer["seed"] for layer in reversed(layers) if "seed" in layer), 0)), batch=1)
 
     def reward(values: dict[str, Any]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cvtool.errors import ModelError, UsageError
 from cvtool.render import curves
 from cvtool.runtime import torchrun
 from cvtool.runtime.device import check_precision
+from cvtool.tasks import chain
 from cvtool.tasks._job import Job
 from cvtool.tasks._sets import cache_bytes
 from cvtool.train import arguments, distributed, initialize, optim, sanity, schedule, steps
@@ -23,7 +24,7 @@ from cvtool.train import recipe as recipes
 from cvtool.train.find_lr import TURNS, Finding
 from cvtool.train.log import Reporter
 from cvtool.train.recipe import Plan
-from cvtool.train.run import Run
+from cvtool.train.run import LOG, Run
 
 FINDER = "lr-finder.png"
 
@@ -38,6 +39,8 @@ def plan(
     split: str | None = None,
     split_val: str | None = None,
     fold: str | None = None,
+    data_old: str | Path | None = None,
+    pretrain_synthetic: str | Path | None = None,
     layers: Sequence[Mapping[str, Any]] = (),
     asked: Collection[str] = (),
     command: Sequence[str] = (),
@@ -45,7 +48,8 @@ def plan(
     """Resolve a run without touching data or network. `layers`: settings over the model's recipe, later ones win; what no
     recipe has but the model's `build` takes goes into its construction. `asked`: settings that are refused where they have no effect.
 
-    A model given as a checkpoint, a run folder or NAME@WEIGHTS starts from those weights (`init`). Raises UsageError, ModelError.
+    A model given as a checkpoint, a run folder or NAME@WEIGHTS starts from those weights (`init`); one of another name from the first that are
+    published for it, if they can be had; NAME@none from none. Raises UsageError, ModelError.
     """
     reference, init = registry.parse(model), ""
     changes: dict[str, Any] = {}
@@ -83,10 +87,17 @@ def plan(
             if value is not None:
                 raise UsageError(f"{option} has no effect with --overfit, which validates on what it learns", hint=f"leave {option} out")
         recipe = sanity.overfitting(recipe, layers[-1] if layers else {})
-    where = {"data": data, "data_val": data_val, "data_format": data_format, "images": images, "split": split, "split_val": split_val, "fold": fold}
+    where = {
+        "pretrain_synthetic": pretrain_synthetic, "data": data, "data_old": data_old, "data_val": data_val, "data_format": data_format,
+        "images": images, "split": split, "split_val": split_val, "fold": fold,
+    }  # fmt: skip
     given = {key: str(value) for key, value in where.items() if value is not None}
     made = {"command": shlex.join(command)} if command else {}
-    return Plan(str(replace(reference, weights=None)), given, recipe, made, changes, frozenset(asked))
+    name, by_default = str(replace(reference, weights=None)), False
+    fresh = "@" in model or reference.path is not None or recipe["initializer"] or any("init" in layer for layer in layers)
+    if not fresh and (usual := recipes.published(name)):
+        recipe["init"], by_default = usual, True
+    return Plan(name, given, recipe, made, changes, frozenset(asked), by_default)
 
 
 def check_names(recipe: Mapping[str, Any]) -> None:
@@ -110,7 +121,7 @@ def check_effects(recipe: Mapping[str, Any], asked: Collection[str]) -> None:
     for key in sorted(set(optim.KEYS) - optim.takes(recipe["optimizer"])):
         if key in asked:
             raise UsageError(f"{key} has no effect with {recipe['optimizer']}", hint="it goes with " + ", ".join(optim.taking(key)))
-    needs = {"final_epochs": "final_res"}
+    needs = {"final_epochs": "final_res", "final_res": "final_epochs"}
     for key, other in needs.items():
         if key in asked and recipe[key] and not recipe[other]:
             option = f"--{key.replace('_', '-')}"
@@ -148,22 +159,56 @@ def start(
     reporter: Reporter | None = None,
     tensorboard: bool = False,
 ) -> Path:
-    """Train as planned, in a new run folder under `output`."""
+    """Train as planned, in a new run folder under `output`; a chain's stages in one each, of which the last is returned."""
     world = distributed.join(device)
+    given: dict[str, Any] = {"device": device, "workers": workers, "offline": offline, "reporter": reporter, "tensorboard": tensorboard}
     if (begun := world.remembered()) is not None:
-        given: dict[str, Any] = {"device": device, "workers": workers, "reporter": reporter, "tensorboard": tensorboard}
-        return _go_on(Path(begun), None, world, offline=offline, **given)
+        return _through(_reopened(Path(begun), None, world, **given), given)
+    return _through(_made(planned, Path(output), world, **given), given)
+
+
+@dataclass
+class _Stage:
+    """One training of a chain, ready to run."""
+
+    planned: Plan
+    job: Job
+    run: Run
+    state: dict[str, Any] | None = None
+
+
+def _made(planned: Plan, output: Path, world: distributed.World, *, offline: bool, earlier: bytes = b"", **given: Any) -> _Stage:
+    """A new run under `output`. earlier: what its log begins with."""
     with world.agreed():
-        job = Job(planned, device=device, workers=workers, reporter=reporter, tensorboard=tensorboard, world=world)
+        if (now := chain.current(planned)) is not planned:
+            after = chain.following(planned, Path())
+            assert after is not None
+            Job(after, **given, world=world)  # what is wrong with the second data set is told before the first is learned
+        job = Job(now, **given, world=world)
         job.build(offline=offline)
-    planned.made |= {"folder": str(Path.cwd()), **weights.versions()}
+    planned.recipe["init"] = job.recipe["init"]
+    planned.made = {"folder": str(Path.cwd())} | planned.made | weights.versions()
     made = ""
     with world.agreed():
         if world.first:
-            made = str(Run.make(Path(output), planned).folder)
+            made = str(Run.make(output, planned).folder)
+            if earlier:
+                Path(made, LOG).write_bytes(earlier)
             world.remember(str(Path(made).resolve()))
+    return _Stage(planned, job, Run(Path(world.told(made))))
+
+
+def _through(stage: _Stage, given: Mapping[str, Any]) -> Path:
+    """Run a stage and what follows it; the last one's folder."""
+    world = stage.job.world
     try:
-        return job.go(Run(Path(world.told(made))), None)
+        folder = stage.job.go(stage.run, stage.state)
+        while (after := chain.following(stage.planned, folder)) is not None:
+            there = world.told(str(chain.begun(folder) or "") if world.first else "")
+            earlier = chain.lines(stage.planned, folder) if world.first else b""
+            stage = _reopened(Path(there), None, world, **given) if there else _made(after, folder.parent, world, earlier=earlier, **given)
+            folder = stage.job.go(stage.run, stage.state)
+        return folder
     finally:
         world.close()
 
@@ -208,11 +253,11 @@ def resume(
     tensorboard: bool = False,
 ) -> Path:
     """Go on with a run where it was saved last; before its first save it starts again. `settings`: some of `recipe.RESUMABLE`."""
-    given: dict[str, Any] = {"device": device, "workers": workers, "reporter": reporter, "tensorboard": tensorboard}
-    return _go_on(Path(folder), settings, distributed.join(device), offline=offline, **given)
+    given: dict[str, Any] = {"device": device, "workers": workers, "offline": offline, "reporter": reporter, "tensorboard": tensorboard}
+    return _through(_reopened(Path(folder), settings, distributed.join(device), **given), given)
 
 
-def _go_on(folder: Path, settings: Mapping[str, Any] | None, world: distributed.World, *, offline: bool, **given: Any) -> Path:
+def _reopened(folder: Path, settings: Mapping[str, Any] | None, world: distributed.World, *, offline: bool, **given: Any) -> _Stage:
     with world.agreed():
         run, planned = Run.open(folder)
         if settings:
@@ -224,11 +269,8 @@ def _go_on(folder: Path, settings: Mapping[str, Any] | None, world: distributed.
                 raise UsageError(f"--resume cannot change {said}", where=run.folder, hint=hint)
             planned.recipe, planned.asked = wanted, frozenset(settings)
         state = run.state()
-        job = Job(planned, **given, world=world)
+        job = Job(chain.current(planned), **given, world=world)
         job.build(offline=offline, state=state)
     if settings and world.first:
         run.write(planned)
-    try:
-        return job.go(run, state)
-    finally:
-        world.close()
+    return _Stage(planned, job, run, state)

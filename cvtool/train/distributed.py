@@ -70,6 +70,12 @@ class World:
             what = f"the {self.size} processes do not find each other: {str(error).splitlines()[0]}"
             raise CvtoolError(what, hint="CVTOOL_RANK_TIMEOUT=1800 waits longer than 600 s") from error
 
+    def group(self) -> Any:
+        """A channel between all, for tensors where the weights are, apart from that of the gradients."""
+        import torch.distributed as dist
+
+        return dist.new_group()
+
     def close(self) -> None:
         """Leave; the others are not waited for."""
         if self._control is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cvtool.errors import CvtoolError
 
+STAGE = "stage"  # the key of lines that a chain's earlier trainings have written
 TIMES = ("seconds", "seconds_per_iteration", "images_per_second", "peak_memory")  # of a line: what differs between two runs that are the same
 
 
@@ -40,6 +41,17 @@ class Log:
     def close(self) -> None:
         with suppress(OSError):  # what could not be flushed has been told
             self._file.close()
+
+
+def before(path: Path) -> int:
+    """Bytes of the lines that a log begins with and that an earlier stage has written; 0 for no log."""
+    count = 0
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            if not line.startswith(b'{"%s": ' % STAGE.encode()):
+                break
+            count += len(line)
+    return count
 
 
 class Nowhere(Log):

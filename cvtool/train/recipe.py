@@ -132,6 +132,22 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     return value
 
 
+def published(model: str) -> str:
+    """The reference of the first weights that a publisher offers for a model without weights, or ""; what ships was trained here."""
+    try:
+        reference = registry.parse(model)
+    except ModelError:
+        return ""
+    if reference.path is not None or reference.weights == "none":
+        return ""
+    if reference.source is not None:
+        facts = registry.source(reference.source).describe(reference.name) if reference.source not in registry.OF_REFERENCES else {}
+        return f"{reference.source}:{reference.name}" if any(facts.get(key) for key in ("url", "hf", "package")) else ""
+    entry = reference.entry
+    keys = [key for key in (entry.weights if entry else ()) if key.partition("@")[0] == reference.variant]
+    return f"{reference.name}.{keys[0]}" if keys else ""
+
+
 def built_with(changes: Mapping[str, Any], takes: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Arguments of a model's construction, checked against those it takes (keyword -> default). Raises UsageError."""
     for key in changes:
@@ -140,8 +156,8 @@ def built_with(changes: Mapping[str, Any], takes: Mapping[str, Any], name: str) 
     return {key: arguments.checked(key, value, takes[key]) for key, value in changes.items()}
 
 
-DATA = ("data", "data_val", "data_format", "images", "split", "split_val", "fold")
-_LOCAL = ("data", "data_val", "images")  # paths
+DATA = ("data", "data_old", "data_val", "data_format", "images", "split", "split_val", "fold", "pretrain_synthetic")
+_LOCAL = ("data", "data_old", "data_val", "images", "pretrain_synthetic")  # paths
 _SAID = ("accumulate", "augment", "batch_size", "cache", "channels_last", "clip", "deterministic", "ema", "epochs", "lr", "momentum", "optimizer",
          "precision", "save_every", "schedule", "seed", "step", "val_every", "warmup", "weight_decay")  # fmt: skip
 _OFF = {key: value for key, value in DEFAULTS.items() if key not in _SAID}  # what is not set is not written: most of these take no such value
@@ -154,6 +170,7 @@ class Plan:
     data: some of `DATA`, as typed. arguments: of the model's construction, where they differ from its variant's. made: how it came about
     (command, folder it was typed in, versions); nothing depends on it but the folder, under which relative paths are looked up when the run
     is resumed from somewhere else. asked: settings that must have an effect, because someone typed them for this run; not written.
+    by_default: nobody has asked for the weights that `init` names, and the run does without where they cannot be had.
     """
 
     model: str
@@ -162,6 +179,7 @@ class Plan:
     made: dict[str, str] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
+    by_default: bool = False
 
     def to_toml(self) -> str:
         from cvtool.train import optim  # with torch, which a wrong option need not wait for
@@ -169,6 +187,8 @@ class Plan:
         recipe = {key: value for key, value in self.recipe.items() if key not in _OFF or value != _OFF[key]}
         for key in set(optim.KEYS) - optim.takes(recipe["optimizer"]):  # it would be refused, as everything is that has no effect
             recipe.pop(key, None)
+        if not recipe.get("init") and published(self.model):
+            recipe["init"] = ""  # else read again it would have them
         return toml({"model": self.model} | self.data | recipe | self.arguments | ({"made": self.made} if self.made else {}))
 
     @classmethod

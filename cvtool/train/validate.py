@@ -161,7 +161,6 @@ class _Hits:
         self.confusion.matrix += matrix
 
 
-# each with what it `found`, which another process can `join`
 class _Nothing:
     """What is learned from pictures alone has no truth to be measured by."""
 
@@ -172,7 +171,12 @@ class _Nothing:
     def compute(self) -> dict[str, float]:
         return {}
 
+    def found(self) -> None: ...
 
+    def join(self, found: None) -> None: ...
+
+
+# each with what it has `found`, which another process's can `join`
 MEASURES: dict[str, Callable[[Dataset], Any]] = {"boxes": _Precision, "semantic": _Overlap, "labels": _Hits, "pictures": _Nothing}
 
 

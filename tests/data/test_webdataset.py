@@ -148,6 +148,7 @@ def test_pictures_are_read_when_they_are_looked_at(tmp_path: Path, monkeypatch) 
     assert all(np.array_equal(r.pixels(), images.decode(drawn(i))) for i, r in enumerate(records))
     assert records[1].changed(split="x").data == drawn(1)
     assert [r.size() for r in inputs.read([path])] == [(8, 8)] * 3  # as an input of any verb
+    assert [r["file_name"] for r in inputs.read([tmp_path])] == [r["file_name"] for r in records]
     plain = Record(file_name=records[1]["file_name"])  # and by its name alone
     assert plain.present()
     assert np.array_equal(plain.pixels(), images.decode(drawn(1)))

@@ -10,7 +10,7 @@ from torch import nn
 from cvtool import categories, registry, weights
 from cvtool.errors import UsageError
 from cvtool.layers.classifier import Classifier
-from cvtool.layers.head import GlobalAverage, head, pool
+from cvtool.layers.head import GlobalAverage, pool
 from cvtool.layers.spp import SpatialPyramidPooling
 
 CLASSIFIERS = [name for name, entry in registry.catalogue().items() if entry.verb == "classify"]
@@ -32,9 +32,9 @@ def test_seven_by_seven_by_2048_becomes_2048():
     pooled = GlobalAverage()(x)
     assert pooled.shape == (2, 2048)
     torch.testing.assert_close(pooled, F.adaptive_avg_pool2d(x, 1).flatten(1))
-    end = head("gap", 2048, 1000)
-    assert end(x).shape == (2, 1000)
-    assert sum(p.numel() for p in end.parameters()) == 2048 * 1000 + 1000  # one layer, nothing of 7 x 7 x 2048
+    module, features = pool("gap", 2048)
+    assert isinstance(module, GlobalAverage)
+    assert features == 2048  # what the one layer behind it reads, instead of 7 x 7 x 2048
 
 
 @pytest.mark.system("gap")

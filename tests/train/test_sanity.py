@@ -176,5 +176,7 @@ def test_what_differs_between_two_runs(capsys, tmp_path: Path) -> None:
     assert run(capsys, "--diff", tmp_path / "0001", tmp_path / "0001")[1] == ""
     code, _, err = run(capsys, "--diff", tmp_path / "0001", tmp_path / "0002", "--lr", "3")
     assert (code, "--lr has no effect with --diff" in err) == (2, True)
+    code, _, err = run(capsys, "--diff", tmp_path / "0001")
+    assert (code, "two run folders" in err) == (2, True)
     code, _, err = run(capsys, "--diff", tmp_path / "0001", tmp_path)
     assert (code, "not a run folder" in err) == (2, True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cvtool import registry, weights
 from cvtool.batch import Batch, Prepare
 from cvtool.categories import Categories, numbered
-from cvtool.errors import InputError, UsageError
+from cvtool.errors import InputError, UsageError, did_you_mean
 from cvtool.ops import handcrafted
 from cvtool.results import Labels
 
@@ -29,7 +29,7 @@ BATCH = 64  # pictures at a time while their features are gathered
 class Features(nn.Module):
     """B 3 H W -> B D, by name. `told` is what rebuilds it from a checkpoint: a network's form, whose weights the checkpoint holds itself."""
 
-    def __init__(self, name: str, *, network: str = "", image_size: int = 32, components: int = 0) -> None:
+    def __init__(self, name: str, *, network: str = "", image_size: int = 32, components: int = 0, probe_stage: str = "") -> None:
         super().__init__()
         self.name, self.told, self.net = name, network, None
         self.prepare = Prepare(resize="stretch", size=image_size, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -38,6 +38,7 @@ class Features(nn.Module):
             self.prepare = self.net.prepare
             self.told = network or json.dumps(self.net.form, separators=(",", ":"))
             self.net.requires_grad_(False)
+        self.stage = _stage(self.net, probe_stage)
         self.components = components
         self.register_buffer("mean", torch.zeros(0))
         self.register_buffer("axes", torch.zeros(0, 0))  # components D
@@ -45,8 +46,22 @@ class Features(nn.Module):
     def raw(self, batch: Batch) -> Tensor:
         """B D, before the components."""
         if self.net is not None:
-            return self.net.embed(batch).float()
+            return self.net.embed(batch).float() if self.stage is None else self._seen(batch)
         return batch.images.float().flatten(1) if self.name == "pixels" else handcrafted.handcrafted(batch.images.float())
+
+    def _seen(self, batch: Batch) -> Tensor:
+        """B D: the stage's output, averaged over places (B D H W) or tokens (B N D)."""
+        assert self.net is not None and self.stage is not None
+        found: list[Tensor] = []
+        handle = self.net.get_submodule(self.stage).register_forward_hook(lambda module, given, out: found.append(out))
+        try:
+            self.net.embed(batch)
+        finally:
+            handle.remove()
+        if len(found) != 1 or not isinstance(found[0], Tensor):
+            raise UsageError(f"probe_stage={self.stage}: this part gives no single map of features", hint="take the part that holds it")
+        out = found[0].float()
+        return out.mean((2, 3)) if out.ndim == 4 else out.mean(1) if out.ndim == 3 else out.flatten(1)
 
     def forward(self, batch: Batch) -> Tensor:
         x = self.raw(batch)
@@ -73,6 +88,19 @@ def _network(name: str, told: str) -> Any:
         raise UsageError(f"features={name}: this model gives no features", hint="pixels, handcrafted, or a model that `cvtool embed` takes")
     model.form = {"reference": info.reference.partition("@")[0], "arguments": dict(info.arguments), "classes": len(info.categories)}
     return model
+
+
+def _stage(net: nn.Module | None, name: str) -> str | None:
+    """The full name of a network's part; None for the network as a whole. Raises UsageError for one that it does not have."""
+    if not name:
+        return None
+    if net is None:
+        raise UsageError(f"probe_stage={name} has no effect: these features come from no network", hint="features=REF names one")
+    parts = [part for part, _ in net.named_modules() if part]
+    if (found := next((part for part in (name, f"net.{name}") if part in parts), None)) is None:
+        short = dict.fromkeys(part.removeprefix("net.") for part in parts if part.count(".") <= 1 and part != "net")
+        raise UsageError(f"probe_stage={name}: the network has no such part", hint=did_you_mean(name, short) or "parts: " + ", ".join(short))
+    return found
 
 
 class Fitted(nn.Module, ABC):

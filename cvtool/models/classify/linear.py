@@ -58,6 +58,11 @@ def unfolded(
     return torch.from_numpy(full).float(), torch.from_numpy(base).float()
 
 
-def build(*, classes: int, features: str = "pixels", network: str = "", image_size: int = 32, components: int = 0, penalty: float = 1e-3) -> Linear:
-    """penalty: of the squared weights of features brought to deviation 1."""
-    return Linear(classes, Features(features, network=network, image_size=image_size, components=components), penalty=penalty)
+def build(
+    *, classes: int, features: str = "pixels", network: str = "", image_size: int = 32, components: int = 0, probe_stage: str = "",
+    penalty: float = 1e-3,
+) -> Linear:  # fmt: skip
+    """probe_stage: the part of the network whose pooled output is the features, such as layer3 (Zeiler 2013, arXiv:1311.2901, section 5.3), "" for
+    what its head reads. penalty: of the squared weights of features brought to deviation 1."""
+    found = Features(features, network=network, image_size=image_size, components=components, probe_stage=probe_stage)
+    return Linear(classes, found, penalty=penalty)

@@ -11,10 +11,11 @@ _FUSED = {torch.optim.SGD: ("cpu", "cuda"), torch.optim.Adam: ("cpu", "cuda"), t
 
 
 def fastest(cls: type[Optimizer], groups: list[dict[str, Any]], **options: Any) -> Optimizer:
-    """`cls(groups, **options)` with its fused kernel where all weights are float and lie where it runs. The formula is the same."""
+    """`cls(groups, **options)` with its fused kernel where all weights are float, whole and where it runs. The formula is the same."""
     params = [p for group in groups for p in group["params"]]
     kinds = _FUSED.get(cls, ())
-    if not params or not all(p.device.type in kinds and p.dtype in (torch.float32, torch.float64) for p in params):
+    plain = (p.device.type in kinds and p.dtype in (torch.float32, torch.float64) and not hasattr(p, "device_mesh") for p in params)
+    if not params or not all(plain):
         return cls(groups, **options)
     made = cls(groups, fused=True, **options)  # type: ignore[call-arg]
     made.register_step_pre_hook(_alike)
