@@ -70,7 +70,9 @@ EarlyStop = Annotated[
     int | None, _option("early-stop", min=0, metavar="[N]", help=f"End after N validations without a better one ({PATIENCE} unless told).")
 ]
 Patience = Annotated[int | None, typer.Option("--patience", min=1, metavar="N", help="The N of --early-stop.")]
-Freeze = Annotated[str | None, _option("freeze", metavar="NAME,...", help="What keeps its weights: all-but-head, stages:N (the first N), or names with *.")]
+Freeze = Annotated[
+    str | None, _option("freeze", metavar="NAME,...", help="What keeps its weights: all-but-head, stages:N (the first N), or names with *.")
+]
 Unfreeze = Annotated[int | None, _option("unfreeze", min=0, metavar="N", help="Only the head and the N stages before it learn.")]
 LrScale = Annotated[float | None, _option("lr-scale", min=0.0, metavar="F", help="Learning rate of loaded weights over that of fresh ones.")]
 LayerDecay = Annotated[float | None, _option("layer-decay", min=0.0, max=1.0, metavar="F", help="Each layer's learning rate over the next one's.")]

@@ -145,12 +145,13 @@ def main(
             resume, settings=settings, device=device, workers=workers, offline=offline, reporter=reporter(console), tensorboard=tensorboard
         )
     else:
-        where = {
+        where: dict[str, Any] = {
             "data_val": data_val, "data_format": data_format, "images": images, "split": split, "split_val": split_val, "fold": fold,
             "data_old": data_old, "layers": layers, "asked": layers[-1], "command": ["cvtool", *sys.argv[1:]],
         }  # fmt: skip
         if search is not None:
-            assert model is not None and data is not None
+            assert model is not None
+            assert data is not None
             more: dict[str, Any] = {"device": device, "workers": workers, "offline": offline, "reporter": reporter(console)}
             print(_chains.search(model, data, search, trials, output=output, **where, **more))
             return

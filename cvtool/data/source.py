@@ -17,7 +17,8 @@ TRAIN, VAL = ("train", "trainval", "training"), ("val", "valid", "validation")  
 def read(where: Mapping[str, Any]) -> tuple[list[Record], list[Record], Categories]:
     """(training records, validation records, categories, maybe none); every annotation is read, of the pictures only whether they are there.
 
-    where: `data`, and where given `data_old` (another data set, joined to it), `data_val`, `data_format`, `images`, `split` (a name, or fractions such as 80,10,10: the third part is kept out of
+    where: `data`, and where given `data_old` (another data set, joined to it),
+    `data_val`, `data_format`, `images`, `split` (a name, or fractions such as 80,10,10: the third part is kept out of
     training), `split_val` ("none": do not), `fold` (2/5: the second of five folds validates), `seed` of both, 0 unless given, and `strict`: an
     unreadable picture is an error, else it is left to the loader. Raises InputError, UsageError.
     """

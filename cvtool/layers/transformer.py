@@ -10,10 +10,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from cvtool.layers.activation import activation as activation_of
+from cvtool.layers.activation import pieces
 from cvtool.layers.attention import MultiHeadAttention
 from cvtool.layers.stochastic_depth import StochasticDepth, linear
-
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
 
 
 class FeedForward(nn.Module):
@@ -28,8 +28,9 @@ class FeedForward(nn.Module):
         super().__init__()
         hidden = hidden or 4 * channels
         self.form = form
-        self.linear1: nn.Module = nn.Conv1d(channels, hidden, 1) if form == "conv" else nn.Linear(channels, hidden)
-        self.activation = ACTIVATIONS[activation]()
+        inner = hidden * pieces(activation)
+        self.linear1: nn.Module = nn.Conv1d(channels, inner, 1) if form == "conv" else nn.Linear(channels, inner)
+        self.activation = activation_of(activation)
         self.dropout = nn.Dropout(dropout)
         self.linear2: nn.Module = nn.Conv1d(hidden, channels, 1) if form == "conv" else nn.Linear(hidden, channels)
 

@@ -189,15 +189,20 @@ class Job:
             schedule=schedule.make(recipe["schedule"], turns=turns, warmup=warmup, per_epoch=per_epoch), precision=recipe["precision"],
             clip=recipe["clip"], accumulate=recipe["accumulate"], channels_last=recipe["channels_last"], val_every=recipe["val_every"],
             save_every=recipe["save_every"], patience=recipe["early_stop"], reporter=self.reporter, resume_hint=hint,
-            statistics=Statistics(self.model, recipe["statistics"]) if recipe["statistics"] else None, begin=self.begin, world=self.world, sharded=self.sharded,
-            synced=self.synced,
+            statistics=Statistics(self.model, recipe["statistics"]) if recipe["statistics"] else None, begin=self.begin,
+            world=self.world, sharded=self.sharded, synced=self.synced,
             change=InputNoise(recipe["input_noise"], seed=recipe["seed"]) if recipe["input_noise"] else None,
         )  # fmt: skip
         if getattr(self.model, "rivals", False):
             loop.better = ()  # what two players lose to each other says nothing of what they make
         if self.sets.val:
             loop.validate = Validation(
-                self.val_loader, device=self.device, precision=recipe["precision"], kind=kind_of(self.model), check=loop.check, world=self.world,
+                self.val_loader,
+                device=self.device,
+                precision=recipe["precision"],
+                kind=kind_of(self.model),
+                check=loop.check,
+                world=self.world,
                 in_step=self.sharded is not None,
             )
         return loop

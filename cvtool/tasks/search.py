@@ -55,7 +55,8 @@ def search(
     """Train at most `trials` children, each with values of `space` (arguments of the model's construction, or settings), under `output`.
 
     A child's reward is its best validation figure. An architecture that was trained before is not trained again. Every trial is a line of
-    `search.jsonl`, and those that stand there already are not trained again. Returns the run folder, the values and the figure of the best child. Other options are those of `train`.
+    `search.jsonl`, and those that stand there already are not trained again.
+    Returns the run folder, the values and the figure of the best child. Other options are those of `train`.
     """
     reporter = reporter or Reporter()
     reference = registry.parse(model)

@@ -248,7 +248,7 @@ class Loop:
             self.scaler.unscale_(phase.optimizer)
             norm = nn.utils.get_total_norm([p.grad for p in phase.params if p.grad is not None])
             if self.sharded:
-                norm = norm.full_tensor()  # type: ignore[operator]
+                norm = norm.full_tensor()  # type: ignore[attr-defined]
             for name, value in self.finite(found, norm, phase, batches, shares).items():
                 values[name] = values.get(name, 0.0) + value
             if self.clip:
@@ -288,7 +288,8 @@ class Loop:
     def finite(
         self, found: list[dict[str, Tensor]], norm: Tensor, phase: Phase, batches: list[tuple[Batch, list[str]]], shares: list[float]
     ) -> dict[str, float]:
-        """The losses of the batches, each times its share of the turn's pictures, of all processes together, and their gradient's norm, read in one go: a GPU is waited for once a turn.
+        """The losses of the batches, each times its share of the turn's pictures, of all processes together; read in one go with the gradient's norm,
+        so that a GPU is waited for once a turn.
 
         Raises CvtoolError that names the terms, the layer where it began, the turn and the pictures.
         """

@@ -161,3 +161,23 @@ def test_by_name():
         with pytest.raises(UsageError) as error:
             activation(text)
         assert said in str(error.value)
+
+
+@pytest.mark.system("maxout")
+@pytest.mark.system("leaky-relu")
+@pytest.mark.parametrize("name", ["simple-cnn.tiny", "lenet.tiny"])
+def test_networks_are_built_with_them(name):
+    from cvtool import weights
+
+    table = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    plain, leaky, widest = (weights.build(name, categories=table, activation=text) for text in ("relu", "leaky-relu:0.2", "maxout:2"))
+    assert {type(m) for m in plain.modules()} - {type(m) for m in leaky.modules()} == {nn.ReLU}
+    assert {m.negative_slope for m in leaky.modules() if isinstance(m, nn.LeakyReLU)} == {0.2}
+    assert list(plain.state_dict()) == list(leaky.state_dict()) == list(widest.state_dict())
+    x = torch.randn(2, 3, *([plain.prepare.size] * 2))
+    for model in (plain, leaky, widest):
+        assert model(x).shape == (2, 2)
+    count = [sum(p.numel() for p in model.parameters()) for model in (plain, widest)]
+    assert 1.6 * count[0] < count[1] < 2.1 * count[0]  # twice as many filters, as many channels
+    with pytest.raises(UsageError, match="unknown activation"):
+        weights.build(name, categories=table, activation="relo")

@@ -97,7 +97,7 @@ def test_interpolation_at_zero_is_the_reconstruction(squares, tmp_path):
 @pytest.mark.system("feature-space-aug")
 def test_a_trained_autoencoder_enlarges_real_faces(faces, tmp_path):
     """By the command, with each of the three operations; then a classifier learns from all."""
-    settings = {"epochs": 15, "batch_size": 10, "augment": "none"}
+    settings = {"epochs": 4, "batch_size": 10, "augment": "none"}
     run = train.train("autoencoder.tiny", faces, output=tmp_path / "runs", device="cpu", layers=[settings])
     pictures = {}
     for op in _enlarge.OPERATIONS:
@@ -115,7 +115,7 @@ def test_a_trained_autoencoder_enlarges_real_faces(faces, tmp_path):
 @pytest.mark.system("gan-aug")
 def test_a_trained_generator_enlarges_real_faces(faces, tmp_path):
     """It is trained and loaded, told each class by name; `train` then learns from real and made pictures."""
-    settings = {"epochs": 6, "batch_size": 10, "augment": "flip", "conditional": True}
+    settings = {"epochs": 3, "batch_size": 10, "augment": "flip", "conditional": True}
     run = train.train("dcgan.tiny", faces, output=tmp_path / "runs", device="cpu", layers=[settings])
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {"d_real", "d_made", "adversarial"} <= set(log[-1])

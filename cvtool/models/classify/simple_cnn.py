@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from cvtool.batch import Prepare
 from cvtool.categories import numbered
 from cvtool.errors import UsageError
+from cvtool.layers.activation import activation as activation_of
+from cvtool.layers.activation import pieces
 from cvtool.layers.classifier import Classifier
 from cvtool.layers.head import pool as pooling
 from cvtool.layers.norm import norm as normalisation
@@ -34,13 +36,14 @@ RECIPE = {
 
 
 class Block(nn.Sequential):
-    """`stack` times Conv -> norm -> ReLU, then pooling: B C H W -> B C' H/2 W/2."""
+    """`stack` times Conv -> norm -> activation, then pooling: B C H W -> B C' H/2 W/2."""
 
-    def __init__(self, channels: int, width: int, *, kernel: int, stack: int, norm: str, pool: str) -> None:
+    def __init__(self, channels: int, width: int, *, kernel: int, stack: int, norm: str, pool: str, activation: str) -> None:
         layers: list[nn.Module] = []
+        made = width * pieces(activation)
         for _ in range(stack):
-            conv = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=norm == "none")
-            layers += [conv, normalisation(norm, width), nn.ReLU()]
+            conv = nn.Conv2d(channels, made, kernel, padding=kernel // 2, bias=norm == "none")
+            layers += [conv, normalisation(norm, made), activation_of(activation)]
             channels = width
         super().__init__(*layers, *([] if pool == "none" else [Down(pool, width)]))
 
@@ -48,10 +51,14 @@ class Block(nn.Sequential):
 class SimpleCNN(nn.Module):
     """B 3 H W -> logits B K, of any size of at least 2^depth."""
 
-    def __init__(self, classes: int, *, depth: int, kernel: int, width: int, stack: int, norm: str, pool: str, head: str, side: int) -> None:
+    def __init__(
+        self, classes: int, *, depth: int, kernel: int, width: int, stack: int, norm: str, pool: str, head: str, activation: str, side: int
+    ) -> None:
         super().__init__()
         widths = [3, *(width << i for i in range(depth))]
-        self.blocks = nn.Sequential(*(Block(a, b, kernel=kernel, stack=stack, norm=norm, pool=pool) for a, b in pairwise(widths)))
+        self.blocks = nn.Sequential(
+            *(Block(a, b, kernel=kernel, stack=stack, norm=norm, pool=pool, activation=activation) for a, b in pairwise(widths))
+        )
         last = side if pool == "none" else side >> depth
         self.pool, features = pooling(head, widths[-1], (last, last))
         self.fc = nn.Linear(features, classes)
@@ -65,9 +72,11 @@ class SimpleCNN(nn.Module):
 
 def build(
     *, classes: int, depth: int = 4, kernel: int = 3, width: int = 32, stack: int = 1, norm: str = "batch", pool: str = "max", head: str = "gap",
-    image_size: int = 64,
+    activation: str = "relu", image_size: int = 64,
 ) -> Classifier:  # fmt: skip
-    """depth: blocks. kernel: odd side of the filters. width: maps of the first block. stack: convolutions a block. norm, pool, head: by name.
+    """depth: blocks. kernel: odd side of the filters. width: maps of the first block. stack: convolutions a block.
+
+    norm, pool, head, activation: by name.
 
     Raises UsageError for an even kernel or pictures that `depth` poolings would leave empty.
     """
@@ -75,5 +84,7 @@ def build(
         raise UsageError(f"kernel={kernel} has no middle", hint="an odd number: 3, 5, 7")
     if pool != "none" and image_size >> depth < 1:
         raise UsageError(f"{depth} poolings leave nothing of {image_size} pixels", hint="a smaller depth or a larger image_size")
-    net = SimpleCNN(classes, depth=depth, kernel=kernel, width=width, stack=stack, norm=norm, pool=pool, head=head, side=image_size)
+    net = SimpleCNN(
+        classes, depth=depth, kernel=kernel, width=width, stack=stack, norm=norm, pool=pool, head=head, activation=activation, side=image_size
+    )
     return Classifier(net, features=SimpleCNN.pooled, prepare=Prepare(resize="stretch", size=image_size), categories=numbered(classes))

@@ -21,6 +21,7 @@ from cvtool.layers.head import pool
 from cvtool.layers.patch_embed import Grid, PatchEmbed
 from cvtool.layers.positional import Learned, positions
 from cvtool.layers.transformer import Encoder
+from cvtool.ops.init import trunc_normal_
 
 VARIANTS = {
     "base": {"layers": 12, "heads": 12, "channels": 768},
@@ -129,12 +130,12 @@ class VisionTransformer(nn.Module):
             self.pool, features = pool(head, channels)
         self.head = nn.Linear(features, classes)
         if self.class_token is not None:
-            nn.init.trunc_normal_(self.class_token, std=0.02)
+            trunc_normal_(self.class_token)
         for module in self.encoder.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                trunc_normal_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        trunc_normal_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def tokens(self, images: Tensor) -> tuple[Tensor, Grid]:

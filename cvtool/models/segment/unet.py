@@ -51,7 +51,6 @@ RECIPE = {
             "val_every": 10,
             "schedule": "one-cycle",
             "loss": "dice+ce",
-            "precision": "bf16",
             "channels_last": True,
             "ema": 0.99,
             "augment": "scale-crop-flip:0.75,1.5,256,color",

@@ -49,16 +49,16 @@ def test_the_code_is_smaller_than_the_picture():
 
 
 def test_it_draws_faces_nearer_than_pca_of_as_many_dimensions(data):
-    paths = sorted((data / "faces_orl").glob("s*/1.pgm"))[:16]
+    paths = sorted((data / "faces_orl").glob("s*/1.pgm"))[:12]
     pictures = torch.from_numpy(np.stack([np.array(Image.open(path).convert("RGB").resize((16, 16))) for path in paths]))
     pictures = pictures.permute(0, 3, 1, 2).float() / 255
     flat = pictures.flatten(1)
     centred = flat - flat.mean(0)
     axes = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
     pca = (centred - centred @ axes.T @ axes).square().mean()
-    model = built(image_size=16, width=16, dimensions=2).train()
+    model = built(image_size=16, width=8, dimensions=2).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    turns = 130
+    turns = 120
     for turn in range(turns):
         optimizer.param_groups[0]["lr"] = 5e-3 * min(1, 2 * (1 - turn / turns))
         optimizer.zero_grad()
@@ -126,20 +126,20 @@ def test_what_a_trained_network_sees_in_it(photos, tmp_path):
 
 @pytest.fixture
 def digits(tmp_path):
-    """Handwritten digits of scikit-learn: 700 without labels, 35 of them (5 %) with, and 300 others to validate on."""
+    """Handwritten digits of scikit-learn: 400 without labels, 20 of them (5 %) with, and 150 others to validate on."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.images))
     taken = dict.fromkeys(range(10), 0)
-    for place, index in enumerate(order[:1000]):
+    for place, index in enumerate(order[:550]):
         picture = Image.fromarray((found.images[index] * 255 / 16).astype(np.uint8)).resize((16, 16))
         digit = int(found.target[index])
-        if place >= 700:
+        if place >= 400:
             folders = [f"labelled/val/{digit}"]
         else:
             folders = ["all"]
-            if sum(taken.values()) < 35 and taken[digit] < 4:
+            if taken[digit] < 2:
                 taken[digit] += 1
                 folders.append(f"labelled/train/{digit}")
         for name in folders:
@@ -160,7 +160,7 @@ def test_a_classifier_goes_on_with_the_encoder(digits, tmp_path, capsys):
         def note(self, text):
             notes.append(text)
 
-    fine = {"epochs": 40, "batch_size": 35, "augment": "none", "val_every": 40, "lr": 3e-3, **shape}
+    fine = {"epochs": 40, "batch_size": 20, "augment": "none", "val_every": 40, "lr": 3e-3, **shape}
     options = {"output": tmp_path / "runs", "device": "cpu", "reporter": Listening()}
     frozen = task.train("simple-cnn.tiny", digits / "labelled", layers=[fine | {"epochs": 1, "lr": 0.0, "init": str(before)}], **options)
     taken = weights.load(str(frozen))[0].state_dict()
@@ -176,5 +176,4 @@ def test_a_classifier_goes_on_with_the_encoder(digits, tmp_path, capsys):
         accuracy[name] = weights.read_info(run).metrics["val_accuracy"]
     with capsys.disabled():
         print(f" [5 % labels: {accuracy}]", end="")
-    assert accuracy["pretrained"] > 0.3
-    assert accuracy["random"] > 0.3
+    assert min(accuracy.values()) > 0.25

@@ -38,7 +38,7 @@ def test_layer_tables_and_parameters():
     assert isinstance(model.generator[-1], nn.Tanh)
     convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     assert not any(m.bias is not None for m in convolutions)
-    assert convolutions[1].weight.std() == pytest.approx(0.02, rel=0.02)
+    assert convolutions[1].weight.std().item() == pytest.approx(0.02, rel=0.02)
 
 
 def test_samples_come_from_seed_and_number():
