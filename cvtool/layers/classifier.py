@@ -8,7 +8,7 @@ Every classifier is `Classifier(net, ...)`, so that its tensors are called `net.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
     result: type[Result] = Labels
     criterion_kind = "labels"
 
-    def __init__(self, net: nn.Module, *, features: Callable[[nn.Module, Tensor], Tensor], prepare: Prepare, categories: Categories) -> None:
+    def __init__(self, net: nn.Module, *, features: Callable[[Any, Tensor], Tensor], prepare: Prepare, categories: Categories) -> None:
         super().__init__()
         self.net = net
         self.prepare = prepare

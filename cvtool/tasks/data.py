@@ -277,7 +277,7 @@ def augment(
 
     if generator is not None:
         return _enlarge.generated(source, out, generator, **options)
-    chosen = {"op": op, "strength": strength}
+    chosen: dict[str, Any] = {"op": op, "strength": strength}
     assert autoencoder is not None
     return _enlarge.between(source, out, autoencoder, **{key: value for key, value in chosen.items() if value is not None}, **options)
 

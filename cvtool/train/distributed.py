@@ -40,7 +40,7 @@ class Quiet(CvtoolError):
 class World:
     """The processes of a run; `join` makes it. rank: this one's number among `size`. Alone, nothing here costs or does anything."""
 
-    def __init__(self, place: torchrun.Place = torchrun.Place()) -> None:  # noqa: B008 - frozen
+    def __init__(self, place: torchrun.Place = torchrun.Place()) -> None:
         self.rank, self.size, self.local, self.restarts = place.rank, place.count, place.local, place.restarts
         self.alone = self.size == 1
         self.first = self.rank == 0

@@ -113,7 +113,7 @@ def _named(word: str, names: Sequence[str], parts: Sequence[Sequence[str]], head
 def training(model: nn.Module) -> None:
     """Training mode, but for what is frozen whole: the running statistics of its norms stay, too."""
     model.train()
-    frozen = getattr(model, "frozen", frozenset())
+    frozen: frozenset[str] = getattr(model, "frozen", frozenset())
     for prefix, module in model.named_modules() if frozen else ():
         own = [_join(prefix, name) for name, _ in module.named_parameters()]
         if own and frozen.issuperset(own):

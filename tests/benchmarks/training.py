@@ -5,8 +5,8 @@
     python tests/benchmarks/training.py --clock cpu --rounds 5 --turns 4   # seconds of this process alone, for a busy machine
     python tests/benchmarks/training.py --memory                           # peak memory, each loop in a process of its own
 
-All train the same network with the same optimiser on the same pictures, which are kept decoded. A turn is: fetch, augment (a flip), normalise, forward,
-backward, step, and whatever the loop does besides. Loops take turns round by round, so that a busy machine hits all alike; the median round counts.
+All train the same network with the same optimiser on the same pictures, which are kept decoded. A turn is: fetch, augment (a flip), normalise,
+forward, backward, step, and whatever the loop does besides. Loops take turns, so that a busy machine hits all alike; the median round counts.
 Ours does more in a turn: it checks that loss and gradient are finite, clips, follows a schedule, keeps sums for the log.
 """
 

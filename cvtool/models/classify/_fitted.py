@@ -51,7 +51,8 @@ class Features(nn.Module):
 
     def _seen(self, batch: Batch) -> Tensor:
         """B D: the stage's output, averaged over places (B D H W) or tokens (B N D)."""
-        assert self.net is not None and self.stage is not None
+        assert self.net is not None
+        assert self.stage is not None
         found: list[Tensor] = []
         handle = self.net.get_submodule(self.stage).register_forward_hook(lambda module, given, out: found.append(out))
         try:

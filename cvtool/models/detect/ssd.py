@@ -91,7 +91,7 @@ class SSD(nn.Module):
         return {"logits": raw["cls_logits"].float(), "deltas": raw["bbox_regression"].float(), "anchors": anchors}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """box: smooth L1; classifier: cross-entropy of the foreground and `neg_ratio` times as many of the hardest negatives. Each per foreground box."""
+        """box: smooth L1; classifier: cross-entropy of the foreground and of `neg_ratio` times as many hardest negatives. Each per foreground box."""
         raw = self.forward(batch)
         classifier, box, count = [], [], 0
         for logits, deltas, anchors, truth in zip(raw["logits"], raw["deltas"], raw["anchors"], truths(batch, shift=1), strict=True):

@@ -11,7 +11,7 @@ neighbour before it convolves, which leaves no checkerboard (Odena 2016, doi:10.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class Encoder(nn.Module):
     def __init__(self, widths: list[int], dimensions: int, *, side: int, kernel: int, norm: str) -> None:
         super().__init__()
         pairs = pairwise([3, *widths])
-        self.blocks = nn.Sequential(*(Block(a, b, kernel=kernel, stack=1, norm=norm, pool="max") for a, b in pairs))
+        self.blocks = nn.Sequential(*(Block(a, b, kernel=kernel, stack=1, norm=norm, pool="max", activation="relu") for a, b in pairs))
         self.code = nn.Linear(widths[-1] * side**2, dimensions)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -129,6 +129,6 @@ def build(
     if not 0 < dimensions < 3 * image_size**2:
         raise UsageError(f"a code of {dimensions} numbers is none for {3 * image_size**2} values", hint="dimensions is smaller than the picture")
     widths = [width << i for i in range(depth)]
-    shape = {"side": image_size >> depth, "kernel": kernel, "norm": norm}
+    shape: dict[str, Any] = {"side": image_size >> depth, "kernel": kernel, "norm": norm}
     prepare = Prepare(resize="stretch", size=image_size, mean=(0.0,) * 3, std=(1.0,) * 3)
     return Autoencoder(Encoder(widths, dimensions, **shape), Decoder(widths, dimensions, **shape), prepare=prepare)

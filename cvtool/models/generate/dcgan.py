@@ -126,7 +126,7 @@ class DCGAN(nn.Module):
         """
         if (classes is not None) != bool(self.conditional) or (classes is not None and len(classes) != n):
             raise ValueError("a conditional generator is told the class of each picture, another is told none")
-        device = self.generator[0].weight.device
+        device = next(self.parameters()).device
         z = torch.from_numpy(np.stack([np.random.default_rng((seed, i)).standard_normal(self.noise, np.float32) for i in range(n)])).to(device)
         wanted = None if classes is None else torch.as_tensor(classes, device=device)
         parts = [self.generate(z[i : i + CHUNK], None if wanted is None else wanted[i : i + CHUNK]) for i in range(0, n, CHUNK)]  # type: ignore[arg-type]
