@@ -23,7 +23,7 @@ def _names(folder: str) -> str:
 
 Epochs = Annotated[int | None, _option("epochs", min=1, metavar="N", help="Times that each picture is seen.")]
 Steps = Annotated[int | None, _option("steps", min=1, metavar="N", help="Stop after N optimiser turns.")]
-Batch = Annotated[int | None, _option("batch-size", "-b", min=1, metavar="N", help="Pictures a batch.")]
+Batch = Annotated[int | None, _option("batch-size", "-b", min=1, metavar="N", help="Pictures a batch, of all processes together.")]
 Lr = Annotated[float | None, _option("lr", metavar="F", help="Highest learning rate.")]
 Optimizer = Annotated[
     str | None,

@@ -261,7 +261,7 @@ def augment(
     A generator makes pictures out of noise; it is told the class, or was trained on the one class of --classes. An autoencoder draws pictures whose
     codes lie around those of the real ones: with noise, between two of a class, or beyond one of them. OUT is class folders.
 
-        cvtool train -m dcgan --data flowers/ --conditional true && cvtool data augment flowers/ --generator runs/0001 -n 200 -o more/
+        cvtool train -m dcgan --data flowers/ --set conditional=true && cvtool data augment flowers/ --generator runs/0001 -n 200 -o more/
         cvtool data augment flowers/ --autoencoder runs/0002 --op extrapolate -n 100 -o more/
         cvtool train -m resnet18 --data more/
     """

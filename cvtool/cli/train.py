@@ -112,7 +112,8 @@ def main(
         run=$(cvtool train -m faster-rcnn.small --data train.json --data-val val.json --epochs 40 --set warmup=0.1)
         cvtool train --resume runs/0001
         cvtool train -m faster-rcnn.small --data bccd/ --lr 5e-4 --dry-run > recipe.toml
-        cvtool train -m resnet18 --data flowers/ --overfit 1 && cvtool train -m resnet18 --data flowers/ --lr $(cvtool train -m ... --find-lr)
+        cvtool train -m resnet18 --data flowers/ --overfit 1
+        cvtool train -m resnet18 --data flowers/ --find-lr
         cvtool train --diff runs/0001 runs/0002
 
     What a model's construction takes (`cvtool models show NAME`: variants) is an option too: --mask-loss softmax is --set mask_loss=softmax.

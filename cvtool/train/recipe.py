@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "accumulate": 1,  # batches an optimiser's turn
     "augment": "none",  # names joined by commas
     "balance": "none",  # how rare classes are drawn more often
-    "batch_size": 8,
+    "batch_size": 8,  # pictures, of all processes together
     "cache": "auto",  # memory for decoded pictures: auto, none, or a size such as 2GB
     "channels_last": False,
     "clip": 10.0,  # largest gradient norm, 0 = none

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cvtool.checkpoint import read_info
 from cvtool.data import formats, source
 from cvtool.data.dataset import Dataset, background, with_background
 from cvtool.data.formats import _polygons, instances
 from cvtool.errors import InputError, UsageError
 from cvtool.losses.weighted_ce import border_weights
 from cvtool.records import Record, rle
+from cvtool.tasks import segment, train
 
 
 def save(path, values):
@@ -187,3 +189,23 @@ def test_the_border_map_of_the_objects_comes_with_the_target(tmp_path):
     torch.testing.assert_close(target.weights, torch.from_numpy(border_weights(values)))
     assert target.weights.max() > 5
     assert (target.weights[torch.from_numpy(values == 9).bool()] == 1).all()
+
+
+@pytest.mark.system("weighted-ce")
+def test_training_weighs_the_borders_and_predictions_leave_the_background_out(tmp_path):
+    cells(tmp_path / "cells", "train", "val")
+    layers = [{"loss": "weighted-ce", "epochs": 2, "batch_size": 1, "augment": "flip"}]
+    run = train.train("unet.tiny", tmp_path / "cells", output=tmp_path / "runs", layers=layers)
+    info = read_info(run)
+    assert info.categories == [None, {"id": 1, "name": "cells"}]
+    assert {"val_weighted_ce", "val_mIoU"} <= set(info.metrics)
+    (record,) = segment.segment(instances.read(tmp_path / "cells", split="val"), str(run))
+    assert {a["category"] for a in record["annotations"]} <= {"cells"}
+    assert record["made_by"][-1]["categories"] == [{"id": 1, "name": "cells"}]
+
+
+def test_weights_need_objects(tmp_path):
+    cells(tmp_path, kind=np.uint8)
+    (tmp_path / "classes.txt").write_text("0 void\n2 a\n7 b\n9 c\n")
+    with pytest.raises(InputError, match="weighs each pixel"):
+        train.train("unet.tiny", tmp_path, output=tmp_path / "runs", layers=[{"loss": "weighted-ce", "epochs": 1}])

@@ -230,7 +230,7 @@ def test_starting_from_other_weights(drawn: Path, whole: Path, tmp_path: Path) -
     with pytest.raises(UsageError, match="both say where to start"):
         task.plan(str(whole), drawn, layers=[{"init": "faster-rcnn.tiny@none"}])
     model = weights.build(MODEL, categories=[{"id": 1, "name": "a"}])
-    note = start_from(model, str(whole), offline=True)
+    note, _ = start_from(model, str(whole), offline=True)
     assert "start afresh" in note
     ours, theirs = model.state_dict(), weights.load(str(whole))[0].state_dict()
     fresh = [key for key in ours if ours[key].shape != theirs[key].shape]

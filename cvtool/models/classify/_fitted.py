@@ -151,7 +151,9 @@ class Fitted(nn.Module, ABC):
     @torch.no_grad()
     def predict(self, batch: Batch, *, conf: float | None = None, max_det: int | None = None) -> list[Labels]:
         """The `max_det` likeliest classes (5 unless told), best first; those below `conf` are left out."""
-        best, labels = self.scores(self.features(batch)).sort(dim=1, descending=True, stable=True)  # equal scores: the first class
+        x = self.features(batch)
+        scores = self.scores(x) if self.is_fitted else x.new_full((len(x), len(self.categories)), 1 / len(self.categories))
+        best, labels = scores.sort(dim=1, descending=True, stable=True)  # equal scores: the first class
         count = min(max_det or 5, best.shape[1])
         results = [Labels(labels=label[:count], scores=score[:count]) for label, score in zip(labels, best, strict=True)]
         return results if conf is None else [result[result.scores >= conf] for result in results]
@@ -167,6 +169,11 @@ class Fitted(nn.Module, ABC):
             if name in state and buffer.shape != state[name].shape and not name.startswith("features.net."):
                 owner, _, last = name.rpartition(".")
                 setattr(self.get_submodule(owner), last, torch.zeros(state[name].shape, dtype=state[name].dtype))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Before that, every class is as likely as any other."""
+        return all(self.get_buffer(name).numel() for name in self.learned)
 
     @property
     def device(self) -> torch.device:

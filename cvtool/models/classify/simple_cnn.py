@@ -38,7 +38,7 @@ RECIPE = {
 class Block(nn.Sequential):
     """`stack` times Conv -> norm -> activation, then pooling: B C H W -> B C' H/2 W/2."""
 
-    def __init__(self, channels: int, width: int, *, kernel: int, stack: int, norm: str, pool: str, activation: str) -> None:
+    def __init__(self, channels: int, width: int, *, kernel: int, stack: int, norm: str, pool: str, activation: str = "relu") -> None:
         layers: list[nn.Module] = []
         made = width * pieces(activation)
         for _ in range(stack):

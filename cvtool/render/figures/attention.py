@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OPTIONS = {
-    "model": {"default": None, "metavar": "REF", "help": "a transformer, such as vit, timm:deit_tiny_patch16_224 or a run"},
+    "model": {"default": None, "metavar": "vit", "help": "a transformer, such as vit, timm:deit_tiny_patch16_224 or a run"},
     "layer": {"default": -1, "metavar": "N", "help": "which attention, from 0, or from the end: -1 is the last"},
     "query": {"default": "class", "metavar": "class|mean|X,Y", "help": "who looks: the class token, all tokens, or the patch at a pixel"},
 }
