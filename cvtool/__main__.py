@@ -124,7 +124,7 @@ def _report(error: BaseException, title: str, traceback: bool) -> int:
 
         tb.print_exception(error)
     code, lines = _describe(error)
-    if code in (2, 143) and _follows():
+    if lines and code in (2, 143) and _follows():
         return code
     if lines:
         _say(f"{title}: {lines[0]}", *lines[1:])

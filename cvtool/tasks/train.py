@@ -201,16 +201,14 @@ def _made(planned: Plan, output: Path, world: distributed.World, *, offline: boo
 def _through(stage: _Stage, given: Mapping[str, Any]) -> Path:
     """Run a stage and what follows it; the last one's folder."""
     world = stage.job.world
-    try:
+    folder = stage.job.go(stage.run, stage.state)
+    while (after := chain.following(stage.planned, folder)) is not None:
+        there = world.told(str(chain.begun(folder) or "") if world.first else "")
+        earlier = chain.lines(stage.planned, folder) if world.first else b""
+        stage = _reopened(Path(there), None, world, **given) if there else _made(after, folder.parent, world, earlier=earlier, **given)
         folder = stage.job.go(stage.run, stage.state)
-        while (after := chain.following(stage.planned, folder)) is not None:
-            there = world.told(str(chain.begun(folder) or "") if world.first else "")
-            earlier = chain.lines(stage.planned, folder) if world.first else b""
-            stage = _reopened(Path(there), None, world, **given) if there else _made(after, folder.parent, world, earlier=earlier, **given)
-            folder = stage.job.go(stage.run, stage.state)
-        return folder
-    finally:
-        world.close()
+    world.close()  # after an error it is the process's end that the others notice, when the error has been told
+    return folder
 
 
 def find_lr(

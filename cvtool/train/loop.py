@@ -193,6 +193,9 @@ class Loop:
         validated = self.validated() if self.validate and (last or (at.epoch + 1) % self.val_every == 0) else {}
         best = at.judge(validated, values["loss"], self.better)
         line = {"kind": "epoch", "epoch": at.epoch + 1, "iteration": at.turn, **values, **validated, "lr": rate}
+        if not self.world.alone and (dataset := getattr(self.loader, "dataset", None)) is not None:
+            for bad in self.world.exchange(dataset.bad):
+                dataset.bad.update(bad)
         skipped = {"skipped_images": n} if (n := getattr(self.loader, "skipped", 0)) else {}
         self.log.write(**line, **skipped, peak_memory=peak_memory(self.device), **times)
         self.keeper.epoch(self.sharded.whole() if self.sharded else self.step.evaluated, line, best=best)

@@ -47,6 +47,8 @@ class Sharded:
             register_fsdp_forward_method(model, name)
         for module in model.modules():
             if isinstance(module, FSDPModule):
+                if hasattr(module, "set_force_sum_reduction_for_comms"):  # gloo knows no other
+                    module.set_force_sum_reduction_for_comms(True)
                 module.set_gradient_divide_factor(1.0)  # the losses are shares already
         for buffer in model.buffers():
             buffer.data = buffer.data.to(device)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cvtool.layers.batch_norm import BatchNorm
+
 
 class _Synced:
     """What a normalisation layer's forward becomes; weights, buffers and their names stay. counts: False in a process whose pictures are only
@@ -57,7 +59,7 @@ class Synced2d(_Synced, nn.BatchNorm2d):
     """Of maps."""
 
 
-_KINDS: dict[type, type] = {nn.BatchNorm1d: Synced1d, nn.BatchNorm2d: Synced2d}
+_KINDS: dict[type, type] = {nn.BatchNorm1d: Synced1d, nn.BatchNorm2d: Synced2d, BatchNorm: Synced2d}
 
 
 def convert(model: nn.Module, group: Any) -> list[nn.Module]:

@@ -62,7 +62,7 @@ def test_the_help_names_all_there_is(capsys) -> None:
     from cvtool.train import initialize, optimizers, schedule
 
     assert main(["train", "--help"]) == 0
-    text = " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.split()).replace("- ", "-")  # lines are broken behind hyphens too
     assert ", ".join(AUGMENTATIONS) in text
     named = (*optimizers.names(), *schedule.NAMES, *preprocess.NAMES, *balance.NAMES, *initialize.NAMES)
     assert not [name for name in named if name not in text]
@@ -270,7 +270,6 @@ def test_settings_of_a_training_step(capsys, tmp_path: Path) -> None:
     [
         (["--momentum", "0.5", "--optimizer", "adamw"], "momentum has no effect with adamw"),
         (["--no-debias", "--optimizer", "sgd"], "debias has no effect with sgd"),
-        (["--unfreeze", "3"], "--unfreeze has no effect without --freeze"),
         (["--final-epochs", "3"], "--final-epochs has no effect without --final-res"),
         (["--label-smoothing", "1"], "label_smoothing is below 1"),
         (["--set", "dropout=-0.5"], "dropout is at least 0"),

@@ -80,7 +80,7 @@ def together(work: Callable[[int], None], folder: Path, size: int = 2) -> list[t
     for process in processes:
         process.start()
     for process in processes:
-        process.join(300)
+        process.join(500)
         process.kill()
     said = [path.read_text() if (path := folder / f"said.{rank}").exists() else "" for rank in range(size)]
     return [(process.exitcode, text) for process, text in zip(processes, said, strict=True)]
@@ -128,7 +128,7 @@ def alone(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_torchrun_gives_the_losses_of_one_process(drawn: Path, alone: Path, environment, tmp_path: Path) -> None:
     """Augmented, accumulated, clipped, averaged; the log, the validation and the weights."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), *words(drawn, tmp_path)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "0001")]
     assert done.stderr.count("epoch 2/2") == 1
@@ -145,14 +145,14 @@ def test_torchrun_goes_on_after_a_process_was_killed(drawn: Path, environment, t
         log = tmp_path / "killed" / "0001" / "log.jsonl"
         until(lambda: log.exists() and log.read_text().count("epoch") > 8, agent)
         os.kill(worker(agent.pid, 1), signal.SIGKILL)
-        agent.wait(240)
+        agent.wait(500)
     assert agent.returncode == 0, (tmp_path / "said").read_text()
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["0001"]
     assert_same(whole, tmp_path / "killed" / "0001", within=0)
 
 
 def until(true: Callable[[], bool], agent: subprocess.Popen) -> None:
-    limit = time.monotonic() + 240
+    limit = time.monotonic() + 500
     while not true():
         assert agent.poll() is None, "it ended too early"
         assert time.monotonic() < limit, "it takes too long"
