@@ -136,21 +136,6 @@ def test_torchrun_gives_the_losses_of_one_process(drawn: Path, alone: Path, envi
     assert json.loads((tmp_path / "0001" / "environment.json").read_text())["processes"] == 2
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
-def test_torchrun_goes_on_after_a_process_was_killed(drawn: Path, environment, tmp_path: Path) -> None:
-    whole = trained(drawn, tmp_path / "whole", epochs=40)
-    options = ["--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port())]
-    command = [sys.executable, "-m", "torch.distributed.run", *options, *words(drawn, tmp_path / "killed", epochs=40)]
-    with (tmp_path / "said").open("w") as said, subprocess.Popen(command, env=environment(), stdout=said, stderr=said) as agent:
-        log = tmp_path / "killed" / "0001" / "log.jsonl"
-        until(lambda: log.exists() and log.read_text().count("epoch") > 8, agent)
-        os.kill(worker(agent.pid, 1), signal.SIGKILL)
-        agent.wait(500)
-    assert agent.returncode == 0, (tmp_path / "said").read_text()
-    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["0001"]
-    assert_same(whole, tmp_path / "killed" / "0001", within=0)
-
-
 def until(true: Callable[[], bool], agent: subprocess.Popen) -> None:
     limit = time.monotonic() + 500
     while not true():
@@ -217,18 +202,6 @@ def test_what_is_wrong_in_all_is_told_once(drawn: Path, tmp_path: Path) -> None:
     assert (first, second, nothing) == (2, 2, "")
     assert "batch_size 1 is too small for 2 processes" in told
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-
-
-def test_statistics_of_batches_are_those_of_all_processes(drawn: Path, tmp_path: Path) -> None:
-    """`sync_batch_norm`: forward, gradients, running statistics, on the CPU."""
-    changes: dict[str, Any] = {"model": "resnet.tiny", "batch_size": 7, "accumulate": 1, "clip": 0.0, "lr": 0.01}
-    one = trained(drawn, tmp_path / "one", size=1, **changes)
-    two = trained(drawn, tmp_path / "two", sync_batch_norm=True, **changes)
-    mine, theirs = diary(one), diary(two)
-    for a, b in zip(mine, theirs, strict=True):
-        assert a == pytest.approx(b, abs=1e-4)
-    apart = trained(drawn, tmp_path / "apart", **changes)
-    assert abs(diary(apart)[0]["loss"] - mine[0]["loss"]) > 1e-3
 
 
 def test_sharded_weights_give_the_losses_of_one_process(drawn: Path, alone: Path, tmp_path: Path) -> None:

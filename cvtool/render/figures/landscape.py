@@ -125,11 +125,9 @@ def figure(*, surface: str, optimizers: str, turns: int, rate: str) -> Image.Ima
     ways = [walk(name, ground, turns=turns, rate=own) for name, own in zip(named, rates, strict=True)]
     lines: list[tuple[str, Colour | None]] = []
     for i, (name, own, way) in enumerate(zip(named, rates, ways, strict=True)):
-        end = (
-            f"down after {way.arrived} turns"
-            if way.arrived is not None
-            else f"not down in {turns} turns, {way.heights[-1] / way.heights[0]:.1%} of the way up"
-        )
+        end = f"not down in {turns} turns, {way.heights[-1] / way.heights[0]:.1%} of the way up"
+        if way.arrived is not None:
+            end = f"down after {way.arrived} turn{'s' * (way.arrived != 1)}"
         lines.append((f"{name}, rate {own:.3g}: {end}", instance(i)))
     half = (len(lines) + 1) // 2
     panels = [
