@@ -47,7 +47,7 @@ RECIPE = {
             "lr": 3e-3,
             "weight_decay": 0.02,
             "batch_size": 8,
-            "epochs": 100,
+            "epochs": 70,
             "val_every": 10,
             "schedule": "one-cycle",
             "loss": "dice+ce",
