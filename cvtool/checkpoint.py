@@ -288,8 +288,10 @@ def read_foreign(path: Path | str) -> dict[str, Tensor]:
             raise ModelError("corrupt checkpoint: it is no file of torch's", where=path) from error
         hint = "only tensors and plain values are read; have it saved again as `torch.save(model.state_dict(), ...)` or .safetensors"
         raise ModelError(f"refused: the pickle holds code{_globals(error)}", where=path, hint=hint) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"corrupt checkpoint: {str(error).splitlines()[0] if str(error) else type(error).__name__}", where=path) from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, struct.error, zipfile.BadZipFile) as error:
+        said = "" if isinstance(error, LookupError | struct.error) else str(error)  # what text is to a reader of pickles: a KeyError of a byte
+        told = said.splitlines()[0] if said else "it is no file of torch's"
+        raise ModelError(f"corrupt checkpoint: {told}", where=path) from error
     found = _unwrapped(state)
     if not found:
         raise ModelError("the file holds no tensors", where=path)

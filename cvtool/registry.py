@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from cvtool.errors import CvtoolError, MissingDependency, ModelError, did_you_mean
+from cvtool.literals import NotPlainError, literal, summary
 
 ROOT = Path(__file__).parent
 ZOO = ROOT / "zoo"
@@ -40,14 +41,12 @@ class Entry:
         return self.path.read_text(encoding="utf-8")
 
     def _literal(self, name: str) -> Any:
-        """The value of a literal at the file's top level. Only its own lines are parsed: a whole file would cost some milliseconds each."""
+        """The value of a literal at the file's top level. Raises ModelError."""
         if name not in self._values:
-            match = re.search(rf"^{name}\b(?:\s*:[^=\n]+)?\s*=\s*(.*(?:\n(?:[ \t)\]}}].*)?)*)", self._text, re.MULTILINE)
             try:
-                self._values[name] = ast.literal_eval(match[1].strip()) if match else _LITERALS[name]
-            except (ValueError, SyntaxError) as error:
-                line = self._text.count("\n", 0, match.start()) + 1 if match else 1
-                raise ModelError(f"{name} is not a plain literal", where=f"{self.path}:{line}") from error
+                self._values[name] = literal(self._text, name, _LITERALS[name])
+            except NotPlainError as error:
+                raise ModelError(str(error), where=f"{self.path}:{error.line}") from error
         return self._values[name]
 
     @cached_property
@@ -57,8 +56,7 @@ class Entry:
     @cached_property
     def summary(self) -> str:
         """The docstring's first line. Read as text, because a listing needs nothing else of the file."""
-        with self.path.open(encoding="utf-8") as file:
-            return file.readline().strip().strip('"').strip()
+        return summary(self.path)
 
     @property
     def variants(self) -> dict[str, dict[str, Any]]:

@@ -95,6 +95,10 @@ Set = Annotated[list[str] | None, option("set", metavar="KEY=VALUE", help="One s
 Shard = Annotated[str | None, option("shard", metavar="I/N", help="Do the I-th of N equal parts (1/4 ... 4/4); torchrun does it by itself.")]
 Split = Annotated[str | None, option("split", metavar="NAME", help="Part of the data set: train, val, test ...; training: or shares, 80,10,10.")]
 Tile = Annotated[int | None, option("tile", min=32, metavar="N", help="Look at windows of N x N pixels, for objects small in a large image.")]
+Tta = Annotated[
+    str | None,
+    option("tta", metavar="VIEW,...", help="Look again and join the answers: hflip, vflip, scale:0.75,1.25; each flip at each size is a look."),
+]
 Verbose = Annotated[int, option("verbose", "-v", count=True, show_default=False, help="Say more on stderr.")]
 Workers = Annotated[int | None, option("workers", "-j", min=0, metavar="N", help="Threads (training: processes) that read images ahead.")]
 

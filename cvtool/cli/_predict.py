@@ -22,6 +22,10 @@ def predict(verb: str, given: dict[str, Any], then: Callable[[Iterable[Record]],
     console = Console(verb, quiet=given["quiet"], verbose=given["verbose"])
     if "tile" in given:
         _options.needs("--overlap", given["overlap"], "--tile", given["tile"])
+    if given.get("tta") is not None:
+        from cvtool.tasks import _views
+
+        _views.parse(given["tta"])
     crops = given.get("save_crops")
     if crops is not None and not (given["overwrite"] or given["resume"]) and crops.exists() and (not crops.is_dir() or any(crops.iterdir())):
         raise UsageError(f"--save-crops {crops}: the folder is not empty", hint="name a new one, or add --overwrite")

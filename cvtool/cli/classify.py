@@ -27,6 +27,7 @@ def main(
     conf: opt.Conf = None,
     classes: opt.Classes = None,
     img_size: opt.ImgSize = None,
+    tta: opt.Tta = None,
     batch_size: opt.BatchSize = None,
     workers: opt.Workers = None,
     device: opt.Device = "auto",

@@ -1,13 +1,14 @@
-"""Compare what a model said with ground truth: COCO's average precision of objects, accuracy of classes, mIoU of label maps.
+"""Compare what a model said with ground truth: detections, classes, label maps, pictures, text, embeddings; gate a CI job on it.
 
-Ground truth of objects is measured by pycocotools' numbers to the last bit, at many times its speed; a class for each picture by accuracy, top-5,
-precision, recall, F1, calibration (ECE) and the confusion matrix; label maps by mIoU and the accuracy of pixels. The pictures are not needed. What
-was matched, repaired or left out is said on stderr; where nothing can be compared that is an error (exit code 3), never a score of 0. A pipe gets
-one JSON object.
+What is measured follows from the ground truth (COCO's average precision of objects, accuracy of classes, mIoU of label maps), or --metric names it;
+--list explains every metric in a line. Objects are measured by pycocotools' numbers to the last bit, at many times its speed. What was matched, repaired or
+left out is said on stderr; where nothing can be compared that is an error (exit code 3), never a score of 0. A pipe gets one JSON object.
 
 --gt takes a COCO file, JSON lines or a data set (VOC, YOLO, class folders, image and mask folders ...); --dt takes COCO results, a COCO file, JSON
 lines, CSV or a folder of label maps. Either may be - (stdin).
 AP counts the best 100 detections of an image and class (keypoints: 20); --max-det N counts the best N.
+--gate KEY>=NUMBER fails the job (exit code 6) after everything is written; KEY is any key of the report's metrics, such as per_class.dog.AP50. With
+--baseline the pictures are resampled: a drop beyond --max-drop fails only if it is significant.
 
 Examples:
 
@@ -15,10 +16,13 @@ Examples:
     cvtool detect val/ -m faster-rcnn | cvtool evaluate --gt val.json --dt - --per-class
     cvtool evaluate --gt voc/ --split test --dt dt.json --json | jq .metrics.AP50
     cvtool classify flowers/test/ -m runs/0001 | cvtool evaluate --gt flowers/ --split test --dt - --plot confusion.png
+    cvtool evaluate --gt val.json --dt dt.json --gate 'AP>=0.40' --junit report.xml
+    cvtool evaluate --gt val.json --dt new.json --baseline old.json --max-drop 0.005
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -28,7 +32,9 @@ import typer
 
 from cvtool.cli import _options as opt
 from cvtool.cli._console import Console
-from cvtool.errors import UsageError
+from cvtool.cli._evaluation import count, listed, listing, table, text
+from cvtool.errors import GateFailed, UsageError
+from cvtool.tasks.evaluation import own_options
 
 
 def _own(name: str, help: str, **more: Any) -> Any:
@@ -36,42 +42,78 @@ def _own(name: str, help: str, **more: Any) -> Any:
     return typer.Option(f"--{name}", help=help, envvar="CVTOOL_" + name.upper().replace("-", "_"), show_envvar=False, **more)
 
 
-GroundTruth = Annotated[str, _own("gt", "Ground truth: a COCO file, JSON lines, a data set, or -.", metavar="PATH")]
-Detections = Annotated[str, _own("dt", "Detections: COCO results, a COCO file, JSON lines, or -.", metavar="PATH")]
-IouType = Annotated[Literal["bbox", "segm", "keypoints"] | None, _own("iou-type", "What of objects is compared: boxes (bbox), masks or keypoints.")]
+GroundTruth = Annotated[str | None, _own("gt", "Ground truth: a COCO file, JSON lines, a data set, or -.", metavar="PATH")]
+Detections = Annotated[str | None, _own("dt", "Detections: COCO results, a COCO file, JSON lines, or -.", metavar="PATH")]
+Metric = Annotated[list[str] | None, _own("metric", "What is measured: miou, or recall@1,map:k=5; --list shows all.", metavar="NAME,...")]
+List = Annotated[bool, _own("list", "Explain every metric in a line.")]
+IouType = Annotated[Literal["bbox", "segm", "keypoints", "boundary"] | None, _own("iou-type", "What of objects is compared: boxes (bbox), masks, keypoints or masks and their boundaries.")]
 Plot = Annotated[Path | None, _own("plot", "Draw the confusion matrix of classes or label maps.", metavar="FILE.png")]
 PerClass = Annotated[bool, _own("per-class", "The numbers of every class too.")]
 Backend = Annotated[Literal["auto", "hotcoco", "pycocotools"], _own("backend", "The engine; both give the same numbers.")]
-
-THINGS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
-SIZES = {"s": "small objects, under 32 x 32 pixels", "m": "medium objects, 32 x 32 to 96 x 96", "l": "large objects, over 96 x 96"}
+Slice = Annotated[list[str] | None, _own("slice", "Also of each value of this key of the ground truth's images; repeatable.", metavar="KEY")]
+Interval = Annotated[float | None, _own("interval", "Bootstrap intervals of this level, such as 0.95.", metavar="LEVEL")]
+Resamples = Annotated[int | None, _own("resamples", "How often the pictures are drawn again (default 1000).", min=1, metavar="N")]
+Baseline = Annotated[Path | None, _own("baseline", "Older output, or an older report, to compare with.", metavar="FILE")]
+MaxDrop = Annotated[
+    list[str] | None, _own("max-drop", "Fail on a larger significant drop: 0.005 of the main metric, or AP50=0.01; repeatable.", metavar="[KEY=]F")
+]
+FailInsignificant = Annotated[bool, _own("fail-insignificant", "Fail on a larger drop even if it is not significant.")]
+Gate = Annotated[list[str] | None, _own("gate", "Fail (exit code 6) unless this holds: 'AP>=0.40'; repeatable.", metavar="CONDITION")]
+Junit = Annotated[Path | None, _own("junit", "The gates as JUnit XML, a test case each.", metavar="FILE.xml")]
+Summary = Annotated[Path | None, _own("summary", "Append the report as Markdown, to $GITHUB_STEP_SUMMARY for one.", metavar="FILE.md")]
 
 
 def main(
-    gt: GroundTruth,
-    dt: Detections,
+    gt: GroundTruth = None,
+    dt: Detections = None,
+    metric: Metric = None,
     iou_type: IouType = None,
     max_det: opt.MaxDet = None,
     classes: opt.Classes = None,
     per_class: PerClass = False,
+    slice: Slice = None,
     split: opt.Split = None,
     data_format: opt.DataFormat = None,
     backend: Backend = "auto",
+    interval: Interval = None,
+    baseline: Baseline = None,
+    max_drop: MaxDrop = None,
+    fail_insignificant: FailInsignificant = False,
+    resamples: Resamples = None,
+    seed: opt.Seed = None,
+    gate: Gate = None,
+    junit: Junit = None,
+    summary: Summary = None,
     plot: Plot = None,
     as_json: opt.Json = False,
     output: opt.Output = None,
     overwrite: opt.Overwrite = False,
+    list_all: List = False,
     config: opt.Config = None,
     quiet: opt.Quiet = False,
+    **own: Any,
 ) -> None:
-    path = _free(output, overwrite, plot)
-    if plot is not None and (plot.is_dir() or (plot.exists() and not overwrite)):
-        raise UsageError(f"{plot} exists", hint="--overwrite to replace it, or another --plot" if plot.is_file() else "--plot names a PNG to draw")
-    from cvtool.tasks.evaluate import evaluate
+    if list_all:
+        print(json.dumps(listed(), ensure_ascii=False, indent=1) if as_json else "\n".join(listing()))
+        return
+    for name, given in (("--gt", gt), ("--dt", dt)):
+        if given is None:
+            raise UsageError(f"{name} is missing", hint="--gt names the ground truth, --dt what was found; --list shows what can be measured")
+    assert gt is not None
+    assert dt is not None
+    path = _free(output, overwrite, plot, junit)
+    opt.needs("--junit", junit, "--gate or --max-drop", gate or max_drop)
+    opt.needs("--resamples", resamples, "--interval or --baseline", interval or baseline)
+    opt.needs("--seed", seed, "--interval or --baseline", interval or baseline)
+    for name, file, what in (("--plot", plot, "a PNG to draw"), ("--junit", junit, "an XML file to write")):
+        if file is not None and (file.is_dir() or (file.is_file() and not overwrite)):
+            raise UsageError(f"{file} exists", hint=f"--overwrite to replace it, or another {name}" if file.is_file() else f"{name} names {what}")
+    from cvtool.tasks.evaluate import evaluate, failed
 
     report = evaluate(
         gt,
         dt,
+        metrics=metric,
         iou_type=iou_type,
         max_det=max_det,
         classes=opt.split_commas(classes),
@@ -79,6 +121,15 @@ def main(
         split=split,
         data_format=data_format,
         backend=backend,
+        interval=interval,
+        resamples=resamples or 1000,
+        seed=seed or 0,
+        slices=slice or (),
+        baseline=baseline,
+        max_drop=max_drop or (),
+        fail_insignificant=fail_insignificant,
+        gates=gate or (),
+        **{key: value for key, value in own.items() if value is not None},
     )
     console = Console("evaluate", quiet=quiet)
     console.say(report["matching"])
@@ -86,18 +137,45 @@ def main(
         console.say(f"warning: {warning}")
     if plot is not None:
         _draw(report, plot)
+    if junit is not None or summary is not None:
+        _for_ci(report, junit, summary)
     if path is not None:
-        _write(path, text(report))
+        _write(path, text(report) + "\n")
     if sys.stdout.isatty() and not as_json:
         print("\n".join(table(report)))
     elif path is None:
-        print(text(report))
+        print(text(report), flush=True)
+    _judge(report, failed(report), console)
 
 
-def _free(output: str | None, overwrite: bool, plot: Path | None = None) -> Path | None:
+def _judge(report: dict[str, Any], reasons: list[str], console: Console) -> None:
+    """Says what passed; raises GateFailed for what did not, once everything is written."""
+    from cvtool.cli._junit import cases
+
+    rows = cases(report)
+    for row in rows:
+        if row["passed"]:
+            console.say(f"passed: {row['name']}: {row['why']}")
+    if reasons:
+        shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
+        raise GateFailed(f"{len(reasons)} of {count(len(rows), 'gate')} failed", hint=shown)
+
+
+def _for_ci(report: dict[str, Any], junit: Path | None, summary: Path | None) -> None:
+    from cvtool.cli import _junit
+
+    if junit is not None:
+        _write(junit, _junit.junit(report))
+    if summary is not None:
+        summary.parent.mkdir(parents=True, exist_ok=True)
+        with summary.open("a", encoding="utf-8") as stream:
+            stream.write(_junit.summary(report))
+
+
+def _free(output: str | None, overwrite: bool, *others: Path | None) -> Path | None:
     """Where the report goes, None for stdout; refused before the work begins, not after it."""
     if output in (None, "-", "/dev/stdout"):
-        opt.needs("--overwrite", overwrite, "-o FILE or --plot FILE", plot)
+        opt.needs("--overwrite", overwrite, "-o, --plot or --junit FILE", next((path for path in others if path is not None), None))
         return None
     assert output is not None
     path = Path(output).expanduser()
@@ -112,10 +190,10 @@ def _write(path: Path, content: str) -> None:
     from cvtool.data.formats._files import output_text
 
     if path.exists() and not path.is_file():  # /dev/null, a named pipe
-        path.write_text(content + "\n", encoding="utf-8")
+        path.write_text(content, encoding="utf-8")
         return
     with output_text(path) as stream:
-        stream.write(content + "\n")
+        stream.write(content)
 
 
 def _draw(report: dict[str, Any], path: Path) -> None:
@@ -128,82 +206,33 @@ def _draw(report: dict[str, Any], path: Path) -> None:
 
     found = report["confusion"]
     value = report["metrics"]["accuracy" if report["task"] == "classification" else "mIoU"]
-    title = f"{'accuracy' if report['task'] == 'classification' else 'mIoU'} {value:.4f} of {_count(report['counts']['images'], 'picture')}"
+    title = f"{'accuracy' if report['task'] == 'classification' else 'mIoU'} {value:.4f} of {count(report['counts']['images'], 'picture')}"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.tmp")
     draw(found["categories"], found["matrix"], none=found["none"], title=title).save(draft, format="PNG")
     draft.replace(path)
 
 
-def text(report: dict[str, Any]) -> str:
-    """The report as one JSON object, a line a key."""
-    rows = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in report.items())
-    return "{" + ",\n ".join(rows) + "}"
+_METAVARS = {type(None): "TEXT", str: "TEXT", int: "N", float: "F"}
 
 
-def table(report: dict[str, Any]) -> list[str]:
-    """The report for people: each number with its name in words, then a row a class if they were asked for."""
-    if report["task"] != "detection":
-        return _plain_table(report)
-    counts, limits = report["counts"], report["params"]["max_dets"]
-    images, found, objects = (
-        _count(counts[key], word) for key, word in (("images", "image"), ("detections", "detection"), ("annotations", "object"))
-    )
-    classes = _count(counts["categories"], "class", "classes")
-    lines = [f"{THINGS[report['iou_type']]} in {images}: {found} against {objects} of {classes}", ""]
-    metrics = {key: value for key, value in report["metrics"].items() if not key.startswith("per_class.")}
-    lines += [f"  {key:6} {_number(value)}   {_words(key, limits)}" for key, value in metrics.items()]
-    rows = report.get("per_class")
-    if rows:
-        width = max(len("class"), *map(len, rows))
-        lines += ["", f"  {'class':{width}}  " + "  ".join(f"{key:>6}" for key in metrics)]
-        lines += [f"  {name:{width}}  " + "  ".join(_number(value) for value in row.values()) for name, row in rows.items()]
-    return lines
+def _with_own_options(function: Any) -> Any:
+    """The options that single kinds of evaluation declare, as parameters of the command."""
+    signature = inspect.signature(function, eval_str=True)
+    fixed = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    more = []
+    for key, own in sorted(own_options().items()):
+        kind = Annotated[(str if own.default is None else type(own.default)) | None, _own(key.replace("_", "-"), _told(own), metavar=_METAVARS.get(type(own.default)))]  # type: ignore[misc]
+        more.append(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+    function.__signature__ = signature.replace(parameters=[*fixed, *more])
+    function.__annotations__ = {p.name: p.annotation for p in (*fixed, *more)}
+    return function
 
 
-WORDS = {
-    "accuracy": "pictures whose best class is the true one",
-    "top5_accuracy": "the true class is among the best five",
-    "balanced_accuracy": "mean recall of the classes",
-    "precision": "of the pictures found to be of a class, those that are; mean over classes",
-    "recall": "of the pictures of a class, those that were found; mean over classes",
-    "f1": "harmonic mean of both; mean over classes",
-    "ECE": "expected calibration error, 15 bins",
-    "mIoU": "intersection over union, mean over classes; void pixels left out",
-    "pixel_accuracy": "pixels of the true class",
-    "class_accuracy": "the same of each class, mean over classes",
-    "frequency_weighted_IoU": "intersection over union, weighted by the classes' pixels",
-    "mIoU_void_counted": "mIoU if what was found on void pixels counts as wrong",
-}
+def _told(own: Any) -> str:
+    """Words for an option of a kind: whose it is, and its default."""
+    default = "" if own.default in (None, False) else f" (default {own.default:g})" if isinstance(own.default, float) else f" (default {own.default})"
+    return f"{own.help.rstrip('.')}{default}; {', '.join(own.kinds)}."
 
 
-def _plain_table(report: dict[str, Any]) -> list[str]:
-    """Classes of pictures or label maps."""
-    counts = report["counts"]
-    what = "classes of" if report["task"] == "classification" else "label maps of"
-    lines = [f"{what} {_count(counts['images'], 'picture')}: {_count(counts['categories'], 'class', 'classes')}", ""]
-    lines += [f"  {key:22} {_number(report['metrics'].get(key))}   {words}" for key, words in WORDS.items() if key in report["metrics"]]
-    if rows := report.get("per_class"):
-        width, keys = max(len("class"), *map(len, rows)), list(next(iter(rows.values())))
-        lines += ["", f"  {'class':{width}}  " + "  ".join(f"{key:>9}" for key in keys)]
-        for name, row in rows.items():
-            values = (f"{value:9,}" if isinstance(value, int) else f"{_number(value):>9}" for value in row.values())
-            lines.append(f"  {name:{width}}  " + "  ".join(values))
-    return lines
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def _number(value: float | None) -> str:
-    return "     -" if value is None else f"{value:6.4f}"
-
-
-def _words(key: str, limits: list[int]) -> str:
-    kind, rest = ("average precision" if key.startswith("AP") else "average recall"), key[2:]
-    if rest in SIZES:
-        return f"{kind}, {SIZES[rest]}"
-    if kind == "average recall" and rest.isdigit() and int(rest) in limits:
-        return f"{kind}, {'the best detection' if rest == '1' else f'the best {rest} detections'} of an image and class"
-    return f"{kind}, overlap {f'of 0.{rest} or more' if rest else '0.50 to 0.95'}"
+_with_own_options(main)

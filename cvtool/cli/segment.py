@@ -26,6 +26,7 @@ def main(
     max_det: opt.MaxDet = None,
     classes: opt.Classes = None,
     img_size: opt.ImgSize = None,
+    tta: opt.Tta = None,
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
     save_crops: opt.SaveCrops = None,

@@ -107,6 +107,7 @@ def main(
     """Train a model on a data set. The run's folder is printed on stdout.
 
     What is not given comes from the model's own recipe. A run that was stopped (Ctrl-C, SIGTERM, a crash) goes on with --resume, to the bit.
+    Under `torchrun --max-restarts N -m cvtool train ...` a run whose process died goes on by itself, where it was saved last.
 
         cvtool train -m faster-rcnn.small --data bccd/ -o runs/
         run=$(cvtool train -m faster-rcnn.small --data train.json --data-val val.json --epochs 40 --set warmup=0.1)

@@ -31,7 +31,8 @@ import typer
 from cvtool.cli import _curves, _output
 from cvtool.cli import _options as opt
 from cvtool.cli._console import Console
-from cvtool.errors import CvtoolError, InputError, UsageError
+from cvtool.cli._pictures import KINDS, Target, save, to_stdout
+from cvtool.errors import InputError, UsageError
 from cvtool.render import figures
 
 if TYPE_CHECKING:
@@ -47,15 +48,6 @@ LabelNames = Annotated[bool, typer.Option("--labels/--no-labels", help="Names an
 LineWidth = Annotated[float | None, typer.Option("--line-width", min=1.0, max=1000.0, metavar="N", help="Pixels (default: by the picture's size).")]
 Samples = Annotated[int | None, typer.Option("--samples", min=1, metavar="N", help="Pictures made of each with --augment. [default: 8]")]
 Scale = Annotated[float | None, typer.Option("--scale", min=0.01, max=64.0, metavar="N", help="The picture N times as large (default: see above).")]
-
-# suffix -> how Pillow writes it; a source of any other kind becomes a PNG
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", {"quality": 95, "subsampling": 0})),
-    ".png": ("PNG", {"compress_level": 4}),
-    ".webp": ("WEBP", {"quality": 95, "method": 4}),
-    ".bmp": ("BMP", {}),
-    **dict.fromkeys((".tif", ".tiff"), ("TIFF", {"compression": "tiff_lzw"})),
-}  # fmt: skip
 
 
 def main(
@@ -95,7 +87,7 @@ def main(
     typed = {option for option in context.params if getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"}
     known = figures.catalogue()[name][1] if name is not None else {}
     chosen = _figure_options(name, figure_options | {option: value for option, value in varying.items() if option in known}, typed)
-    target = _Target(output, overwrite, grid)
+    target = Target(output, overwrite, grid)
     if name is not None:
         spelt = {"files_from": "files0-from", "names": "labels"}
         for option in [*(drawing | reading | varying), "files_from", "grid", "names", "smooth"]:
@@ -177,58 +169,6 @@ def _figure_options(figure: str | None, given: dict[str, Any], typed: set[str]) 
     return chosen
 
 
-class _Target:
-    """Where pictures go: a folder (`many`), one file, or stdout as PNG. Checked before anything is drawn."""
-
-    def __init__(self, output: str | None, overwrite: bool, grid: Path | None) -> None:
-        self.overwrite, self.grid = overwrite, grid
-        stdout = output in (None, "-", "/dev/stdout")
-        self.path = None if stdout or output is None else Path(output).expanduser()
-        self.many = self.path is not None and output is not None and (output.endswith(("/", os.sep)) or self.path.is_dir())
-        if grid is not None:
-            _kind_of(grid, "--grid")
-            self.free(grid)
-        elif overwrite and self.path is None:
-            raise UsageError("--overwrite has no effect without -o or --grid", hint="add -o PATH or leave it out")
-        if self.path is None:
-            if (output is not None or grid is None) and sys.stdout.isatty():
-                raise UsageError("a picture does not go to a terminal", hint="add -o seen/ (a folder), -o seen.png, or a pipe")
-            return
-        if self.many:
-            if self.path.exists() and not self.path.is_dir():
-                raise UsageError(f"{self.path} is not a folder", where=f"-o {output}")
-            return
-        _kind_of(self.path, "-o")
-        if grid is not None and grid.absolute() == self.path.absolute():
-            raise UsageError("-o and --grid name the same file")
-        self.free(self.path)
-
-    def free(self, path: Path, source: str | None = None) -> None:
-        """Refuse to replace a file without --overwrite, and the very picture that is drawn on in any case."""
-        if not path.exists():
-            return
-        if source is not None and os.path.exists(source) and os.path.samefile(source, path):
-            raise UsageError(f"{path} is the picture itself", hint="name another folder or file with -o")
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder", hint="name a file in it")
-        if not self.overwrite and path.is_file():
-            raise UsageError(f"{path} exists", hint="--overwrite to replace it, or name another place")
-
-    def put(self, image: Any, source: str | None = None) -> None:
-        """Write the one picture there is."""
-        if self.path is None:
-            _to_stdout(image)
-        else:
-            self.free(self.path, source)
-            _save(image, self.path)
-
-
-def _kind_of(path: Path, option: str) -> None:
-    if path.suffix.lower() not in KINDS and not (path.exists() and not path.is_file() and not path.is_dir()):
-        folder = ", or in / for a folder" if option == "-o" else ""
-        raise UsageError(f"{option} {path}: the name does not tell the kind of picture", hint=f"end it in {', '.join(KINDS)}{folder}")
-
-
 def _records(given: list[str], reading: dict[str, Any]) -> Iterable[Record]:
     """What is to be drawn on: INPUTs, or a data set."""
     from cvtool.data import formats, inputs
@@ -293,7 +233,7 @@ def _exactly_one(records: Iterable[Record]) -> Iterator[Record]:
     return iter(() if first is None else (first,))
 
 
-def _draw(records: Iterable[Record], target: _Target, console: Console, options: dict[str, Any], reading: dict[str, Any]) -> None:
+def _draw(records: Iterable[Record], target: Target, console: Console, options: dict[str, Any], reading: dict[str, Any]) -> None:
     from cvtool.records import write_line
     from cvtool.render.grid import ContactSheet
     from cvtool.tasks.visualize import visualize
@@ -313,7 +253,7 @@ def _draw(records: Iterable[Record], target: _Target, console: Console, options:
         stream.close()
         console.clear()
     if sheet is not None and sheet.count and target.grid is not None:
-        _save(sheet.image(), target.grid)
+        save(sheet.image(), target.grid)
     if not tally.images and not tally.bad:
         raise InputError("there is no picture to draw on")
     places = [str(place) for place in (target.path, target.grid) if place is not None]
@@ -323,7 +263,7 @@ def _draw(records: Iterable[Record], target: _Target, console: Console, options:
     _output.conclude(tally)
 
 
-def _saved(drawn: Iterator[Any], target: _Target, objects: list[int]) -> Iterator[Record]:
+def _saved(drawn: Iterator[Any], target: Target, objects: list[int]) -> Iterator[Record]:
     """Each picture written, as the record of the new one; bad ones as they are."""
     from cvtool.data.names import Names
 
@@ -335,7 +275,7 @@ def _saved(drawn: Iterator[Any], target: _Target, objects: list[int]) -> Iterato
             yield record
             continue
         if target.path is None:
-            _to_stdout(drawing.image)
+            to_stdout(drawing.image)
             yield record
             continue
         path = target.path
@@ -343,43 +283,11 @@ def _saved(drawn: Iterator[Any], target: _Target, objects: list[int]) -> Iterato
             suffix = Path(str(record.get("file_name"))).suffix
             path = target.path / names.take(record, suffix=suffix if suffix.lower() in KINDS else ".png")
         target.free(path, None if record.data is not None else drawing.source)
-        _save(drawing.image, path)
+        save(drawing.image, path)
         yield drawing.saved_as(path)
 
 
-def _to_stdout(image: Any) -> None:
-    from cvtool import images
-
-    sys.stdout.buffer.write(images.encoded(image, *KINDS[".png"]))
-    sys.stdout.buffer.flush()
-
-
-def _save(image: Any, path: Path) -> None:
-    """Write a picture under a temporary name and rename it when it is whole."""
-    kind, how = KINDS.get(path.suffix.lower(), KINDS[".png"])
-    from cvtool import images
-
-    try:
-        data = images.encoded(image, kind, how)
-    except (OSError, ValueError) as error:
-        raise CvtoolError(f"{path}: {image.width} x {image.height} pixels cannot be written as {kind}", hint="use a name in .png") from error
-    if path.exists() and not path.is_file():  # /dev/null, a named pipe: nothing to rename over
-        path.write_bytes(data)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _draw_figure(name: str, given: list[str], options: dict[str, Any], target: _Target) -> None:
+def _draw_figure(name: str, given: list[str], options: dict[str, Any], target: Target) -> None:
     from cvtool.data import inputs
 
     if target.many:

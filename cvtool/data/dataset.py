@@ -151,6 +151,14 @@ class Dataset:
                     raise InputError("this model learns from masks, and an object has none", where=record.get("file_name"))
         return self._classes() if "labels" in wanted else _edges(self.records) if "boxes" in wanted else []
 
+    def check_categories(self) -> None:
+        """Raises InputError for an object or a picture of a category that is none of `categories`, where the model looks at those."""
+        key = "labels" if "labels" in self.needs else "annotations" if not {"semantic", "pictures"} & set(self.needs) else None
+        for record in self.records if key else ():
+            for a in record.get(key) or ():
+                if key == "labels" or "bbox" in a:
+                    self.label(a, record)
+
     def _classes(self) -> list[str]:
         """Raises InputError for a picture of several classes and for pictures of one class only; notes classes without a picture."""
         numbers: Counter[int] = Counter()
@@ -223,8 +231,12 @@ def _edges(records: Sequence[Record]) -> list[str]:
                     outside.append(record.name)
                 elif min(x, y, width - x - w, height - y - h) < -EDGE:
                     over.append(record.name)
-    said = ((over, "reach over the edge of their picture and are clipped"), (outside, "have no area in their picture and are left out"))
-    return [f"{len(names):,} boxes {what}, the first in {names[0]}" for names, what in said if names]
+    said = (
+        (over, "reach over the edge of their picture and are clipped", "reaches over the edge of its picture and is clipped"),
+        (outside, "have no area in their picture and are left out", "has no area in its picture and is left out"),
+    )
+    found = [(f"{len(names):,} boxes {what}" if len(names) > 1 else f"1 box {one}", names[0]) for names, what, one in said if names]
+    return [f"{what}, the first in {name}" if "boxes" in what else f"{what}, in {name}" for what, name in found]
 
 
 def _objects(record: Record) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import torch
 from cvtool.batch import Batch
 from cvtool.data.augment import BatchPart, Pipeline, repeated
 from cvtool.data.dataset import Dataset, Sample
+from cvtool.data.parcel import Parcel, packed
 from cvtool.errors import InputError
 
 GRACE = 60  # seconds that a worker outlives a SIGTERM
@@ -195,7 +196,7 @@ class Loader:
             if isinstance(made, Generator):
                 made.close()
 
-    def _by_processes(self, batches: list[tuple[int, list[int]]]) -> Iterator[Loaded]:
+    def _by_processes(self, batches: list[tuple[int, list[int]]]) -> Iterator[Loaded | InputError]:
         self._plan.batches = batches
         if self._pool is None:
             # its own generator, because the default one would draw the workers' seeds from the stream that the model's losses use
@@ -210,7 +211,7 @@ class Loader:
                 generator=torch.Generator(),
                 worker_init_fn=_start_worker,
             )
-        return iter(self._pool)
+        return (item.opened() if isinstance(item, Parcel) else item for item in self._pool)
 
     def close(self) -> None:
         """End the worker processes, if there are any; another epoch starts new ones."""
@@ -265,9 +266,9 @@ class _Fetch(torch.utils.data.Dataset):
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
-    def __getitem__(self, item: tuple[int, list[int]]) -> Loaded | InputError:
+    def __getitem__(self, item: tuple[int, list[int]]) -> Parcel | InputError:
         try:
-            return self.loader.made(*item)
+            return packed(self.loader.made(*item))
         except InputError as error:  # as a value, for the pool would wrap what is raised in a page of its own
             return error
 

@@ -45,6 +45,7 @@ Pixels = Tensor | np.ndarray
 def check(text: str) -> calls.Call:
     """The call, with its arguments named. Raises UsageError with the right names for a wrong one."""
     call = calls.one(text, "preprocess")
+    call = replace(call, name=call.name.lower().replace("_", "-"))
     if call.name not in ARGUMENTS:
         raise UsageError(f"unknown preprocessing '{call.name}'", hint=did_you_mean(call.name, NAMES) or "preprocessings: " + ", ".join(NAMES))
     options = calls.bind(call, ARGUMENTS[call.name], "preprocess")

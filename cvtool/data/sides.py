@@ -27,7 +27,12 @@ from typing import IO, Any
 from cvtool.errors import InputError, UsageError
 
 MAX_BYTES = 4 * 1024**3
+GROWTH = 15  # measured of COCO results of boxes
 _LINES = (".jsonl", ".ndjson")
+
+
+class PanopticError(InputError):
+    """A panoptic file where objects were expected."""
 
 
 @dataclass
@@ -37,7 +42,7 @@ class Side:
     images: `{"id"?, "file_name"?, "width"?, "height"?}` each. entries: COCO annotations or results as they stand, never changed here.
     owners: for each entry the position of its image in `images`, -1 where the file names an image that its own table lacks.
     labels: of each image its class labels, best first; maps: of each image the path of its label map, if it has one; void: the values in
-    maps that are no class, None where all that are no category are void.
+    maps that are no class, None where all that are no category are void. given: the images as the file has them, with all keys; empty where it has no table.
     categories: what the side itself declares, maybe nothing. ids: "source" if image ids may be the data set's own, "collected" if a
     writer numbered the images, so that they mean nothing to another file.
     """
@@ -54,6 +59,7 @@ class Side:
     labels: list[list[dict]] = field(default_factory=list)
     maps: list[str | None] = field(default_factory=list)
     void: list[int] | None = None
+    given: list[dict] = field(default_factory=list)
 
     @property
     def task(self) -> str:
@@ -114,11 +120,14 @@ def _load(source: Any, *, split: str | None = None, data_format: str | None = No
     path = Path(text)
     if not path.exists() and "{" not in path.name:  # a pattern of shards
         raise InputError("no such file or folder", where=path)
+    if path.is_dir() and not any(os.scandir(path)):
+        raise InputError("the folder is empty", where=path)
     suffix = path.suffix.lower()
     plain = path.is_file() and suffix in (".json", *_LINES) and data_format in (None, "coco", "coco-results", "jsonl")
     if plain and split is None:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"the file has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}", where=path)
+        if (size := path.stat().st_size) > (limit := _limit()):
+            hint = "two plain files, COCO ground truth and COCO results, are read without that; else evaluate it in parts" if limit < MAX_BYTES else None
+            raise InputError(f"the file has {size:,} bytes, more than the {limit:,} that there is memory for", where=path, hint=hint)
         return _sniff(path.read_bytes(), str(path), lines=suffix in _LINES)
     if plain:
         raise UsageError(f"--split {split} has no effect on one file", hint="a COCO or JSON-lines file is one split by itself")
@@ -130,6 +139,16 @@ def _load(source: Any, *, split: str | None = None, data_format: str | None = No
         raise UsageError(f"{path} has no split '{split}'", hint=f"its splits: {', '.join(known)}" if known else "it has no splits")
     as_written = {"resolve": False} if "resolve" in inspect.signature(module.read).parameters else {}  # no picture is opened, wherever it is
     return "records", module.read(path, split=split, **as_written), str(path)
+
+
+def _limit() -> int:
+    """The largest JSON file that is read whole, in bytes: as Python objects it takes some `GROWTH` times as much memory."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return MAX_BYTES
+    return min(MAX_BYTES, max(free // GROWTH, 64 * 1024**2))
 
 
 def _splits(path: Path, data_format: str | None) -> list[str]:
@@ -233,6 +252,7 @@ def _document(value: dict, where: str) -> Side:
     info = value.get("info")
     side = Side(where, "document", ids="collected" if isinstance(info, dict) and info.get("image_ids") == "collected" else "source")
     side.images = [_image(entry, f"{where}: images[{i}]") for i, entry in enumerate(value["images"])]
+    side.given = value["images"]
     side.categories = _categories(value.get("categories") or [], where)
     entries = value.get("annotations") or []
     if not isinstance(entries, list):
@@ -244,7 +264,7 @@ def _document(value: dict, where: str) -> Side:
             raise InputError(f"annotations[{i}] is no object", where=where)
         if "segments_info" in entry:
             hint = "panoptic files hold segments, not objects with boxes: convert them to COCO's detection format first"
-            raise InputError("a panoptic file (segments_info)", where=where, hint=hint)
+            raise PanopticError("a panoptic file (segments_info)", where=where, hint=hint)
         identity = entry.get("image_id")
         if not isinstance(identity, (int, float, str)):
             raise InputError(f"annotations[{i}].image_id is missing or no number", where=where)
@@ -268,6 +288,7 @@ def _records(records: Iterable[Any], where: str) -> Side:
             side.ids = "collected"
         position = len(side.images)
         side.images.append(_image(record, where))
+        side.given.append(record)
         for entry in record.get("annotations") or ():
             side.entries.append(entry)
             side.owners.append(position)

@@ -70,6 +70,8 @@ def ground_truth(
             continue
         ids.append(entry.get("id"))
         item: dict[str, Any] = {"id": len(ready) + 1, "image_id": images[i], "category_id": categories[i], "iscrowd": int(bool(entry.get("iscrowd")))}
+        if entry.get("difficult") or entry.get("ignore"):
+            item["difficult"] = 1  # VOC's word and not COCO's, whose engines pass over it
         _geometry(entry, item, iou_type, sizes.get(images[i]), problems, i)  # type: ignore[arg-type]
         area = entry.get("area")
         if area is None:
@@ -105,13 +107,23 @@ def ground_truth(
 
 
 def detections(
-    entries: Sequence[dict], images: Sequence[int | None], categories: Sequence[Any], sizes: Mapping[int, tuple[int, int]], iou_type: str, name: Name
+    entries: Sequence[dict],
+    images: Sequence[int | None],
+    categories: Sequence[Any],
+    sizes: Mapping[int, tuple[int, int]],
+    iou_type: str,
+    name: Name,
+    *,
+    scored: bool = True,
 ) -> tuple[list[dict], list[str]]:
-    """(results ready to score, warnings), in the order given, for ties are broken by it. Entries whose image or category is None are left out."""
+    """(results ready to score, warnings), in the order given, for ties are broken by it. Entries whose image or category is None are left out.
+
+    scored: whether each must have a score; else none has one.
+    """
     problems, ready = _Problems("a detection"), []
     low, high, negative, boxed = 0.0, 1.0, 0, 0
     with_boxes = iou_type == "keypoints" and all("bbox" in entry for entry in entries)  # then pycocotools takes areas from the boxes
-    if entries and not any("score" in entry for entry in entries):
+    if scored and entries and not any("score" in entry for entry in entries):
         hint = "is this ground truth (--gt and --dt swapped?) or a semantic map, which has no scores?"
         raise InputError("the detections have no scores", where=name(0), hint=hint)
     wanted = GEOMETRY[iou_type]
@@ -120,13 +132,15 @@ def detections(
         advice = f"they hold what --iou-type {other} compares" if other else None
         raise InputError(f"the detections have no '{wanted}', which --iou-type {iou_type} compares", where=name(0), hint=advice)
     for i, entry in enumerate(entries):
-        score = entry.get("score")
+        score = entry.get("score") if scored else 1.0
         if not is_number(score):
             problems.add("has no score" if score is None else f"has a score that is no finite number: {score!r}", i)
             continue
         if images[i] is None or categories[i] is None:
             continue
         item: dict[str, Any] = {"image_id": images[i], "category_id": categories[i], "score": score}
+        if not scored:
+            item["iscrowd"] = int(bool(entry.get("iscrowd")))
         _geometry(entry, item, iou_type, sizes.get(images[i]), problems, i, found=True)  # type: ignore[arg-type]
         if with_boxes:
             item["bbox"] = list(entry["bbox"])
@@ -142,9 +156,19 @@ def detections(
         warnings.append(f"scores lie outside [0, 1] (from {low:g} to {high:g}): only their order counts here")
     if negative:
         warnings.append(f"{negative:,} detected boxes have a negative width or height: boxes are x, y, width, height")
+    if twice := _repeated(ready):
+        warnings.append(
+            f"{twice:,} detections repeat another one exactly, each of which counts as a false one: were two files of the same run joined?"
+        )
     if boxed:
         warnings.append(f"{boxed:,} of the detections carry a box too: areas (APs, APm, APl) are taken from the masks, not from the boxes")
     return ready, warnings
+
+
+def _repeated(results: Sequence[dict]) -> int:
+    """How many entries are the same as an earlier one: image, category, score and shape."""
+    seen = Counter((e["image_id"], e["category_id"], e["score"], str(e.get("bbox") or e.get("segmentation") or e.get("keypoints"))) for e in results)
+    return len(results) - len(seen)
 
 
 def beyond(results: Sequence[dict], limit: int) -> int:

@@ -7,6 +7,7 @@ not four numbers. Whatever fails a test goes the long way, through `cvtool.metri
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import tempfile
@@ -67,7 +68,7 @@ def open_clean(gt: Path, dt: Path, iou_type: str, backend: str) -> Clean | None:
     counts = _count(dt, b'"score"', shape, b"-", *boxed)
     if counts is None or counts[0] != counts[1] or counts[0] == 0 or any(counts[3:]):  # a mask beside a box would get the box's area
         return None
-    if counts[2] and _NEGATIVE.search(dt.read_bytes()):
+    if counts[2] and _NEGATIVE.search(dt.read_bytes()) or _repeats(dt):
         return None
     listed = _count(gt, b'"file_name"', b'"ignore"', b'"area"', b'"bbox"', b'"iscrowd"', *([] if iou_type == "bbox" else [b'"segmentation"']))
     if listed is None or listed[1] or len(set(listed[2:])) > 1:
@@ -117,6 +118,18 @@ def _sizes_fit(dt: Path, truth: Any, detections: int) -> bool:
         return False
     images = truth.imgs
     return all((int(h), int(w)) == (images[int(i)].get("height"), images[int(i)].get("width")) for i, (h, w) in set(zip(owners, sizes, strict=True)))
+
+
+def _repeats(path: Path) -> bool:
+    """Whether some entry stands twice: of three of them, which is what tells two copies of one run joined. From one `"image_id"` to the next."""
+    key = b'"image_id"'
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for near in (0, len(data) // 3, len(data) // 3 * 2):
+            first = data.find(key, near)
+            end = data.find(key, first + 1) if first >= 0 else -1
+            if end > 0 and data.find(data[first:end], end) >= 0:
+                return True
+    return False
 
 
 def _start(path: Path) -> bytes:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from cvtool.metrics._answers import Answers
+
+KIND = "classes"
+KEYS = {"accuracy": "pictures whose best class is the true one", "top5_accuracy": "the true class is among the best five"}
 TOP = 5
 
 
@@ -15,7 +21,8 @@ class Accuracy:
 
     def __init__(self, classes: int = 0) -> None:
         self.classes = classes
-        self.right = self.near = self.count = self.longest = 0
+        self.right = self.near = self.count = 0.0
+        self.longest = 0
 
     def update(self, found: Sequence[int], true: int) -> None:
         self.right += bool(found) and found[0] == true
@@ -29,3 +36,14 @@ class Accuracy:
             return {}
         values = {"accuracy": self.right / self.count}
         return values | ({"top5_accuracy": self.near / self.count} if self.classes > TOP <= self.longest else {})
+
+
+def of_answers(answers: Answers, weights: Any = None) -> dict[str, float]:
+    """The same of arrays: see `_answers.py`."""
+    metric = Accuracy(answers.classes)
+    near = (answers.place >= 0) & (answers.place < TOP)
+    counts = [one.astype(float) if weights is None else one * weights for one in (answers.right, near)]
+    metric.right, metric.near = (float(one.sum()) for one in counts)
+    metric.count = float(len(near) if weights is None else weights.sum())
+    metric.longest = int(answers.listed.max(initial=0))
+    return metric.compute()

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from cvtool.metrics._answers import Answers
+
+KIND = "classes"
+ALIASES = ("ece",)
+KEYS = {"ECE": "expected calibration error: how far confidence is from accuracy, over 15 bins"}
+LOWER = ("ECE",)
 
 
 class CalibrationError:
@@ -24,3 +34,16 @@ class CalibrationError:
         """`ECE`: sum over bins of |B| / n * |accuracy(B) - confidence(B)|, in [0, 1]; nothing without pictures."""
         total = self.count.sum()
         return {"ECE": float(np.abs(self.right - self.confidence).sum() / total)} if total else {}
+
+
+def of_answers(answers: Answers, weights: np.ndarray | None = None, *, bins: int = 15) -> dict[str, float]:
+    """The same of arrays (see `_answers.py`), of the pictures that were answered; nothing where an answer has no score or one outside [0, 1]."""
+    there = answers.listed > 0
+    confidence = answers.confidence[there]
+    if not ((confidence >= 0) & (confidence <= 1)).all():  # nan is not
+        return {}
+    metric, counted = CalibrationError(bins), np.ones(there.sum()) if weights is None else weights[there]
+    places = np.maximum(0, np.ceil(confidence * bins).astype(int) - 1)
+    for name, values in (("count", counted), ("right", counted * answers.right[there]), ("confidence", counted * confidence)):
+        setattr(metric, name, np.bincount(places, values, minlength=bins))
+    return metric.compute()

@@ -18,6 +18,23 @@ import numpy as np
 
 from cvtool.errors import InputError, MissingDependency, UsageError
 
+KIND = "objects"
+ALIASES = ("ap", "map-coco")
+KEYS = {
+    "AP": "average precision, overlap 0.50 to 0.95",
+    "AP50": "average precision, overlap of 0.50 or more",
+    "AP75": "average precision, overlap of 0.75 or more",
+    "APs": "average precision, small objects, under 32 x 32 pixels",
+    "APm": "average precision, medium objects, 32 x 32 to 96 x 96",
+    "APl": "average precision, large objects, over 96 x 96",
+    "AR": "average recall, overlap 0.50 to 0.95 (keypoints)",
+    "AR1": "average recall, the best detection of an image and class",
+    "AR10": "average recall, the best 10 detections of an image and class",
+    "AR100": "average recall, the best 100 detections of an image and class",
+    "ARs": "average recall, small objects, under 32 x 32 pixels",
+    "ARm": "average recall, medium objects, 32 x 32 to 96 x 96",
+    "ARl": "average recall, large objects, over 96 x 96",
+}
 IOU_TYPES = ("bbox", "segm", "keypoints")
 BACKENDS = ("auto", "hotcoco", "pycocotools")
 KEYPOINTS = 17  # COCO publishes fall-off constants (sigmas) for its 17 body points and for no others
@@ -176,12 +193,7 @@ def _with_hotcoco(gt: Any, dt: Any, iou_type: str, limits: list[int], category_i
         document = gt if isinstance(gt, dict) else {"categories": list(gt.cats.values()), "annotations": gt.load_anns(gt.get_ann_ids())}
         _check_keypoints(document.get("categories", []), document["annotations"], dt)
     try:
-        truth = hotcoco.COCO(_ready(gt)) if isinstance(gt, dict) else gt
-        found = truth.load_res(dt) if isinstance(dt, list) else dt
-        scorer = hotcoco.COCOeval(truth, found, iou_type)
-        scorer.params.max_dets = limits
-        if category_ids is not None:
-            scorer.params.cat_ids = sorted(category_ids)
+        truth, scorer = _hotcoco_scorer(gt, dt, iou_type, limits, category_ids)
         scorer.evaluate()
         scorer.accumulate()
     except (ValueError, TypeError, KeyError) as error:
@@ -201,6 +213,29 @@ def _with_hotcoco(gt: Any, dt: Any, iou_type: str, limits: list[int], category_i
     )
 
 
+def _hotcoco_scorer(gt: Any, dt: Any, iou_type: str, limits: Sequence[int], category_ids: Sequence[int] | None) -> tuple[Any, Any]:
+    import hotcoco
+
+    truth = hotcoco.COCO(_ready(gt)) if isinstance(gt, dict) else gt
+    found = truth.load_res(dt) if isinstance(dt, list) else dt
+    scorer = hotcoco.COCOeval(truth, found, iou_type)
+    scorer.params.max_dets = list(limits)
+    if category_ids is not None:
+        scorer.params.cat_ids = sorted(category_ids)
+    return truth, scorer
+
+
+def matcher(
+    gt: Any, dt: Any, iou_type: str, limits: Sequence[int], category_ids: Sequence[int] | None = None, backend: str = "auto"
+) -> tuple[Any, list[int]]:
+    """(an engine that has both sides and can be told which images to match, the images' ids in the order of the ground truth)."""
+    if pick_backend(backend) == "pycocotools":
+        _, scorer = _pycocotools_scorer(gt, dt, iou_type, limits, category_ids)
+        return scorer, [image["id"] for image in gt["images"]]
+    truth, scorer = _hotcoco_scorer(gt, dt, iou_type, limits, category_ids)
+    return scorer, [image["id"] for image in gt["images"]] if isinstance(gt, dict) else list(truth.imgs)
+
+
 def _ready(gt: dict) -> dict:
     """The document as hotcoco reads it without a line on stderr: categories named, annotation ids unique and not 0."""
     categories, annotations = gt.get("categories", []), gt["annotations"]
@@ -215,27 +250,10 @@ def _ready(gt: dict) -> dict:
 def _with_pycocotools(gt: dict, dt: list[dict], iou_type: str, limits: list[int], category_ids: Sequence[int] | None) -> Scores:
     from importlib.metadata import version
 
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     if iou_type == "keypoints":
         _check_keypoints(gt.get("categories", []), gt["annotations"], dt)
-    # pycocotools counts a match with annotation id 0 as no match, wants "info", writes into the dicts it is given and prints
-    numbered = [{"iscrowd": 0, **a, "id": i} for i, a in enumerate(gt["annotations"], 1)]
-    truth, empty = COCO(), COCO()
-    truth.dataset = {"info": {}, **gt, "annotations": numbered}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-        if dt:
-            found = truth.loadRes([dict(d) for d in dt])
-        else:
-            found = empty
-            found.dataset = {**truth.dataset, "annotations": []}
-            found.createIndex()
-        scorer = COCOeval(truth, found, iou_type)
-        scorer.params.maxDets = limits
-        if category_ids is not None:
-            scorer.params.catIds = sorted(category_ids)
+        truth, scorer = _pycocotools_scorer(gt, dt, iou_type, limits, category_ids)
         scorer.evaluate()
         scorer.accumulate()
     params, cells = scorer.params, scorer.eval
@@ -250,3 +268,28 @@ def _with_pycocotools(gt: dict, dt: list[dict], iou_type: str, limits: list[int]
         max_dets=list(limits),
         backend=f"pycocotools {version('pycocotools')}",
     )
+
+
+def _pycocotools_scorer(
+    gt: dict, dt: list[dict], iou_type: str, limits: Sequence[int], category_ids: Sequence[int] | None
+) -> tuple[Any, Any]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    # pycocotools counts a match with annotation id 0 as no match, wants "info", writes into the dicts it is given and prints
+    numbered = [{"iscrowd": 0, **a, "id": i} for i, a in enumerate(gt["annotations"], 1)]
+    truth, empty = COCO(), COCO()
+    truth.dataset = {"info": {}, **gt, "annotations": numbered}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        if dt:
+            found = truth.loadRes([dict(d) for d in dt])
+        else:
+            found = empty
+            found.dataset = {**truth.dataset, "annotations": []}
+            found.createIndex()
+        scorer = COCOeval(truth, found, iou_type)
+    scorer.params.maxDets = list(limits)
+    if category_ids is not None:
+        scorer.params.catIds = sorted(category_ids)
+    return truth, scorer

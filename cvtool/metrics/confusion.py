@@ -6,7 +6,20 @@ occurs nor was found does not count, as scikit-learn has it. Balanced accuracy i
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from cvtool.metrics._answers import Answers
+
+KIND = "classes"
+KEYS = {
+    "balanced_accuracy": "mean recall of the classes",
+    "precision": "of the pictures found to be of a class, those that are; mean over classes",
+    "recall": "of the pictures of a class, those that were found; mean over classes",
+    "f1": "harmonic mean of both; mean over classes",
+}
 
 
 class Confusion:
@@ -33,17 +46,32 @@ class Confusion:
 
     def compute(self) -> dict[str, float]:
         """`balanced_accuracy` and the means over classes `precision`, `recall`, `f1`; nothing without pictures."""
-        right, found, true = self._sums()
-        if not true.sum():
-            return {}
-        there = (found + true) > 0
-        rows = [row for row, counts in zip(self.per_class(), there.tolist(), strict=True) if counts]
-        recall = right[true > 0] / true[true > 0]
-        return {"balanced_accuracy": float(recall.mean())} | {
-            key: sum(row[key] or 0.0 for row in rows) / len(rows) for key in ("precision", "recall", "f1")
-        }
+        return of_counts(*self._sums())
 
     def _sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each class: rightly found, found, true."""
         square = self.matrix[:, : self.classes]
         return square.diagonal(), square.sum(0), self.matrix.sum(1)
+
+
+def of_answers(answers: Answers, weights: np.ndarray | None = None) -> dict[str, float]:
+    """The same of arrays: see `_answers.py`."""
+    return of_counts(*sums(answers, weights))
+
+
+def sums(answers: Answers, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each class, K: rightly found, found, true; float64."""
+    counted = np.ones(len(answers.true)) if weights is None else weights
+    right, found = answers.found == answers.true, answers.found >= 0
+    pairs = ((answers.true[right], counted[right]), (answers.found[found], counted[found]), (answers.true, counted))
+    return tuple(np.bincount(labels, number, minlength=answers.classes) for labels, number in pairs)  # type: ignore[return-value]
+
+
+def of_counts(right: np.ndarray, found: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """The figures of counts of each class, K: rightly found, found, true."""
+    if not true.sum():
+        return {}
+    there, occurs = (found + true) > 0, true > 0
+    share = {"precision": found, "recall": true, "f1": (found + true) / 2}
+    means = {key: float(np.divide(right, of, out=np.zeros(len(right)), where=of > 0)[there].mean()) for key, of in share.items()}
+    return {"balanced_accuracy": float((right[occurs] / true[occurs]).mean()), **means}

@@ -11,6 +11,15 @@ from typing import Any
 
 import numpy as np
 
+KIND = "maps"
+ALIASES = ("miou", "iou-of-maps", "pixel-accuracy")
+KEYS = {
+    "mIoU": "intersection over union, mean over classes; void pixels left out",
+    "pixel_accuracy": "pixels of the true class",
+    "class_accuracy": "the same of each class, mean over classes",
+    "frequency_weighted_IoU": "intersection over union, weighted by the classes' pixels",
+    "mIoU_void_counted": "mIoU if what was found on void pixels counts as wrong",
+}
 IGNORE = 255
 
 
@@ -34,33 +43,47 @@ class MeanIoU:
 
     def per_class(self) -> list[dict[str, float | None]]:
         """Of each class `IoU` and `accuracy` (its recall) in [0, 1], None where there is nothing to measure, and `pixels`, how many are of it."""
-        right, true, found, _ = self._sums()
-        rows = []
-        for r, t, f in zip(right.tolist(), true.tolist(), found.tolist(), strict=True):
-            rows.append({"IoU": r / (t + f - r) if t + f else None, "accuracy": r / t if t else None, "pixels": t})
-        return rows
+        return rows(np.stack(self._sums()))
 
     def compute(self) -> dict[str, float]:
         """`mIoU`, `pixel_accuracy`, `class_accuracy` (its mean over classes), `frequency_weighted_IoU` and `mIoU_void_counted`, in [0, 1]; nothing
         without labelled pixels."""
-        right, true, found, on_void = self._sums()
-        if not (every := true.sum()):
-            return {}
-        union = true + found - right
-        there, occurs = union > 0, true > 0
-        iou = right[there] / union[there]
-        return {
-            "mIoU": float(iou.mean()),
-            "pixel_accuracy": float(right.sum() / every),
-            "class_accuracy": float((right[occurs] / true[occurs]).mean()),
-            "frequency_weighted_IoU": float((true[there] * iou).sum() / every),
-            "mIoU_void_counted": float(_mean(right, union + on_void)),
-        }
+        return figures(np.stack(self._sums()))
 
     def _sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Pixels of each class: rightly found, true, found where the truth is known, found on void."""
-        k = self.classes
-        return self.confusion.diagonal()[:k], self.confusion[:k].sum(1), self.confusion[:k, :k].sum(0), self.confusion[k, :k]
+        return tuple(counts(None, None, self.confusion))  # type: ignore[return-value]
+
+
+def counts(found: Any, true: Any, confusion: np.ndarray) -> np.ndarray:
+    """Pixels of each class, 4 K: rightly found, true, found where the truth is known, found on void; from a confusion matrix as of `MeanIoU`."""
+    k = len(confusion) - 1
+    return np.stack([confusion.diagonal()[:k], confusion[:k].sum(1), confusion[:k, :k].sum(0), confusion[k, :k]])
+
+
+def figures(counted: np.ndarray) -> dict[str, float]:
+    """The metrics of such counts, of one picture or of the sum of many; nothing without labelled pixels."""
+    right, true, found, on_void = counted
+    if not (every := true.sum()):
+        return {}
+    union = true + found - right
+    there, occurs = union > 0, true > 0
+    iou = right[there] / union[there]
+    return {
+        "mIoU": float(iou.mean()),
+        "pixel_accuracy": float(right.sum() / every),
+        "class_accuracy": float((right[occurs] / true[occurs]).mean()),
+        "frequency_weighted_IoU": float((true[there] * iou).sum() / every),
+        "mIoU_void_counted": float(_mean(right, union + on_void)),
+    }
+
+
+def rows(counted: np.ndarray) -> list[dict[str, float | None]]:
+    """Of each class `IoU`, `accuracy` and `pixels`."""
+    right, true, found, _ = counted.tolist()
+    return [
+        {"IoU": r / (t + f - r) if t + f else None, "accuracy": r / t if t else None, "pixels": t} for r, t, f in zip(right, true, found, strict=True)
+    ]
 
 
 def _mean(right: np.ndarray, union: np.ndarray) -> np.ndarray:

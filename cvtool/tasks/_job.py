@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import count, islice
 from pathlib import Path
@@ -16,10 +17,12 @@ from cvtool import losses, registry, weights
 from cvtool.categories import numbered
 from cvtool.data import source
 from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
-from cvtool.layers.positional import Learned
 from cvtool.runtime.device import check_precision, deterministic, seed_everything
 from cvtool.tasks import _fit
+from cvtool.tasks._predictor import out_of_memory
 from cvtool.tasks._sets import Sets, kind_of, needs_of
+from cvtool.tasks._start import start_from
+from cvtool.tasks.chain import LOOKS_FIRST
 from cvtool.train import arguments, compiled, environment, find_lr, initialize, regularize, sanity, schedule, sharded, steps, synced, transfer
 from cvtool.train import recipe as recipes
 from cvtool.train.distributed import World
@@ -27,7 +30,7 @@ from cvtool.train.log import Log, Nowhere, Reporter, before
 from cvtool.train.loop import Loop
 from cvtool.train.noise import InputNoise
 from cvtool.train.recipe import Plan
-from cvtool.train.run import LOG, STATE, Nobody, Run
+from cvtool.train.run import LAST, LOG, STATE, Nobody, Run
 from cvtool.train.state import rng_state, set_rng_state
 from cvtool.train.statistics import Statistics
 from cvtool.train.tensorboard import TensorBoard
@@ -243,9 +246,15 @@ class Job:
         if self.reporter.detailed:
             for line in sanity.report(self.model, self.loader, kind=kind_of(self.model), device=self.device, precision=self.recipe["precision"]):
                 self.reporter.detail(line)
+        if state is None and LOOKS_FIRST in self.plan.made and loop.validate is not None:
+            self.look_first(loop, log)
         check = sanity.Overfit(loop, kind_of(self.model)) if self.recipe["overfit"] else None
         try:
             loop.run()
+        except (RuntimeError, MemoryError) as error:
+            if (better := self.explained(error, first=not loop.at.turn)) is None:
+                raise
+            raise better from error
         finally:
             log.close()
             for one in (self.loader, self.val_loader, board):
@@ -260,8 +269,37 @@ class Job:
         if check is not None:
             self.reporter.note(check.verdict(run.folder))
         elif loop.at.best is not None and loop.at.best_epoch is not None:
-            self.reporter.note(f"best: epoch {loop.at.best_epoch}, {' '.join(f'{k} {v:.4f}' for k, v in shown(run).items())}")
+            figures = words(weights.read_info(run.folder).metrics)
+            if loop.at.best_epoch:
+                self.reporter.note(f"best: epoch {loop.at.best_epoch}, {figures}")
+            else:
+                now = words(weights.read_info(run.folder / LAST).metrics)
+                self.reporter.note(f"best: the weights that it started from, {figures}; training made them worse ({now})")
         return run.folder
+
+    def explained(self, error: Exception, *, first: bool) -> CvtoolError | None:
+        """What a user can do about an error that torch raised, in the first turn or later; None where that is not known."""
+        recipe = self.recipe
+        if out_of_memory(error):
+            hint = "a smaller --batch-size (with --set accumulate=N, so that a turn has as many), a smaller --img-size or --precision bf16 may help"
+            return CvtoolError(f"out of memory with batches of {recipe['batch_size']} pictures", hint=hint)
+        if first and recipe["img_size"]:
+            what = f"{self.plan.model} cannot learn from pictures of {recipe['img_size']} pixels: {str(error).splitlines()[0]}"
+            return UsageError(what, hint="leave --img-size out, or take another size")
+        return None
+
+    def look_first(self, loop: Loop, log: Any) -> None:
+        """Validate the weights that the run starts from: they are its best until it has better ones."""
+        values = loop.validated()
+        line = {"kind": "start", "epoch": 0, "iteration": 0, **values}
+        log.write(**line)
+        if loop.at.judge(values, 0.0, loop.better):
+            assert loop.at.best is not None
+            loop.at.best, loop.at.best_epoch = math.nextafter(loop.at.best, -math.inf), 0  # what is as good after it is the better: it was asked for
+            loop.keeper.epoch(self.sharded.whole() if self.sharded else self.step.evaluated, line, best=True)
+            size = f" at {self.recipe['img_size']} pixels" if self.recipe["img_size"] else ""
+            self.reporter.note(f"before{size}: {words(values)}")
+        loop.at.bad = 0
 
     def find_lr(self, turns: int) -> find_lr.Finding:
         """The range test; weights, optimiser and running statistics are put back."""
@@ -329,38 +367,7 @@ def set_losses(model: Any, recipe: Mapping[str, Any], name: str, *, offline: boo
         model.label_smoothing = recipe["label_smoothing"]
 
 
-def shown(run: Run) -> dict[str, float]:
-    """The best checkpoint's figures for a person: what there is of `FIGURES`, else the validation's loss."""
-    metrics = weights.read_info(run.folder).metrics
-    return {key: metrics[key] for key in FIGURES if key in metrics} or {"val_loss": metrics["val_loss"]}
-
-
-def start_from(model: nn.Module, reference: str, head: Callable[[], Sequence[str]] = list, *, offline: bool) -> tuple[str, list[str]]:
-    """Copy the weights of `reference` where names and shapes agree; a line that says what was taken, and the names of those tensors.
-
-    Positions learned for another number of patches are interpolated. The head, whose tensors' names `head()` tells, starts afresh where the
-    classes are others, be they as many.
-    """
-    loaded, info = weights.load(reference, offline=offline)
-    places = dict(model.named_modules())
-    for name, module in loaded.named_modules():
-        if isinstance(module, Learned) and isinstance(mine := places.get(name), Learned) and mine.extra == module.extra:
-            module.resize(mine.grid)
-    theirs, own = loaded.state_dict(), model.state_dict()
-    fits = {key: value for key, value in theirs.items() if key in own and own[key].shape == value.shape}
-    if _other_classes(getattr(loaded, "categories", ()), getattr(model, "categories", ())):
-        for key in head():
-            fits.pop(key, None)
-    if not fits:
-        raise ModelError(f"nothing of {reference} fits this model", hint="--init takes the weights of the same model, whatever its classes")
-    model.load_state_dict(fits, strict=False)
-    fresh = [key for key in own if key not in fits]
-    rest = f"; {len(fresh)} start afresh: {', '.join(fresh[:4])}{', ...' if len(fresh) > 4 else ''}" if fresh else ""
-    return f"starting from {info.reference or reference}: {len(fits)} of {len(own)} tensors{rest}", list(fits)
-
-
-def _other_classes(theirs: Any, own: Any) -> bool:
-    """Whether as many classes have other names; those of a file that names none may be any."""
-    if len(theirs) != len(own) or list(theirs) == numbered(len(theirs)):
-        return False
-    return [category and category["name"] for category in theirs] != [category and category["name"] for category in own]
+def words(metrics: Mapping[str, float]) -> str:
+    """A validation's figures for a person: what there is of `FIGURES`, else the loss."""
+    found = {key: metrics[key] for key in FIGURES if key in metrics} or {"val_loss": metrics["val_loss"]}
+    return " ".join(f"{key} {value:.4f}" for key, value in found.items())

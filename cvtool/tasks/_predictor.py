@@ -14,6 +14,8 @@ import torch
 from cvtool.errors import InputError, UsageError
 from cvtool.results import Embedding, Result
 from cvtool.runtime.pool import Loaded
+from cvtool.tasks import _views
+from cvtool.tasks._tta import Together
 
 Report = Callable[[str], None]
 GPU_BATCH = 8
@@ -34,34 +36,36 @@ class Settings:
     tile: int | None = None
     overlap: float | None = None
     save_crops: Path | None = None
+    tta: str | None = None
 
 
 class Predictor:
     """A model with the options that were given, safe against running out of memory. Calling it with pictures (H W 3 uint8 arrays) gives
     each one's result, or the error that it met."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, report: Report, *, embeds: bool = False) -> None:
-        """embeds: ask for features, not for answers. Raises UsageError where the model has none, or an option means nothing to it."""
-        self.loaded, self.report, self.embeds = loaded, report, embeds
+    def __init__(self, loaded: Loaded, settings: Settings, report: Report, *, verb: str = "detect") -> None:
+        """verb: "embed" asks for features, not for answers. Raises UsageError where the model has none, or an option means nothing to it."""
+        self.loaded, self.report, self.embeds = loaded, report, verb == "embed"
         self.prepare = loaded.model.prepare
-        if embeds and not hasattr(loaded.model, "embed"):
+        if self.embeds and not hasattr(loaded.model, "embed"):
             raise UsageError(f"{loaded.reference} gives no features", hint="`cvtool models list --verb embed` shows what does")
-        self.options = {} if embeds else accepted(loaded, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
+        self.options = {} if self.embeds else accepted(loaded, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
+        if verb == "classify" and "max_det" in inspect.signature(loaded.model.predict).parameters:  # else it tells five
+            every = settings.top is None or settings.classes is not None
+            self.options["max_det"] = max(1, len(loaded.info.categories)) if every else settings.top
         if settings.img_size is not None:
             if not hasattr(self.prepare, "sized"):
                 raise UsageError(f"--img-size has no effect on {loaded.reference}", hint="it sees pictures in one size only")
             self.prepare = self.prepare.sized(settings.img_size)
+        self.together = None if settings.tta is None else Together(loaded, _views.parse(settings.tta), self.prepare, self.options, verb)
+        scaled = self.together is not None and any(view.scale != 1 for view in self.together.views)
+        self.resized = "--img-size" if settings.img_size is not None else "the scale of --tta" if scaled else ""
         self.batch_size = settings.batch_size or (1 if loaded.device.type == "cpu" else GPU_BATCH)
         self._told = False
 
     def shape(self, height: int, width: int) -> Any:
-        """What pictures must share to be shown together: the batch's height and width."""
-        if not hasattr(self.prepare, "target_size"):
-            return height, width
-        if self.prepare.resize == "crop":
-            return "crop"
-        step = self.prepare.multiple_of
-        return tuple(-(-side // step) * step for side in self.prepare.target_size(height, width))
+        """What pictures must share to be shown together: the batch's height and width, in each view."""
+        return tuple(_shape(prepare, height, width) for prepare in (self.together.prepares if self.together else [self.prepare]))
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[Result | Exception]:
         done: list[Result | Exception] = []
@@ -84,6 +88,9 @@ class Predictor:
                 return [error.with_traceback(None)]
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
+                if self.resized and isinstance(error, RuntimeError):
+                    what = f"{self.loaded.reference} cannot see pictures at this size: {(str(error).splitlines() or [''])[0]}"
+                    raise UsageError(what, hint=f"leave {self.resized} out, or take another size") from error
                 raise
             if self.loaded.device.type == "cuda":
                 error.with_traceback(None)
@@ -92,6 +99,9 @@ class Predictor:
         return [answer for picture in pictures for answer in self([picture])]
 
     def _forward(self, pictures: Sequence[np.ndarray]) -> list[Result | Exception]:
+        if self.together is not None:
+            with torch.inference_mode(), self.loaded.autocast():
+                return list(self.together(pictures))
         batch = self.prepare(pictures)
         if hasattr(batch, "to"):
             batch = batch.to(self.loaded.device)
@@ -107,6 +117,16 @@ class Predictor:
         if not self._told:
             self.report(f"out of memory with {size} pictures at a time; going on with {self.batch_size} (results are the same)")
             self._told = True
+
+
+def _shape(prepare: Any, height: int, width: int) -> Any:
+    """The height and width of the batch that a picture of this size fills alone."""
+    if not hasattr(prepare, "target_size"):
+        return height, width
+    if prepare.resize == "crop":
+        return "crop"
+    step = prepare.multiple_of
+    return tuple(-(-side // step) * step for side in prepare.target_size(height, width))
 
 
 def accepted(loaded: Loaded, **options: Any) -> dict[str, Any]:

@@ -191,7 +191,7 @@ class _Shower:
 
     def __init__(self, loaded: Loaded, verb: str, settings: Settings, report: Report) -> None:
         self.loaded, self.verb, self.settings, self.report = loaded, verb, settings, report
-        self.predict = Predictor(loaded, settings, report, embeds=verb == "embed")
+        self.predict = Predictor(loaded, settings, report, verb=verb)
         self.categories = loaded.info.categories
         self.classes = None if settings.classes is None else rec.choose(self.categories, settings.classes)
         self.made_by = rec.made_by(verb, loaded.reference, categories=self.categories, weights_sha256=loaded.info.sha256)
@@ -216,7 +216,7 @@ class _Shower:
     def _windows(self, width: int, height: int) -> list[tuple[Window, Window | None]]:
         """The windows over a picture, and what is kept of them: without seams where the model says how much context it takes."""
         tile, overlap = self.settings.tile, self.settings.overlap
-        context = getattr(self.loaded.model, "context", None)
+        context = None if self.settings.tta else getattr(self.loaded.model, "context", None)  # that of the picture as it is, at its own size
         if tile is not None and overlap is None and context is not None and self.predict.prepare.resize is None and max(width, height) > tile:
             step = self.predict.prepare.multiple_of
             if found := inside(width, height, tile, context, step):

@@ -62,6 +62,7 @@ class Sets:
         augmentation = augment.parse(recipe["augment"], swap=augment.swapped(points) if points else None, prepare=model.prepare)
         augmentation.check(kind_of(model))
         validated = Dataset(self.val, self.categories, cache_bytes=max(0, budget - decoded_bytes(self.train)), **common)
+        validated.check_categories()
         if recipe["balance"] == "loss":
             _weigh(model, trained, recipe["loss"])
         if notes is not None:

@@ -2,7 +2,8 @@
 
 `pretrain_synthetic`: first on made-up pictures, then on the data set itself, whose classes may be others: the head then starts afresh.
 `final_res`, `final_epochs`: last, a few epochs at another picture size with a tenth of the rate. Training crops show objects larger than testing
-does, so that a network seen at a higher resolution, and tuned to it for a moment, is better there (Touvron 2019, arXiv:1906.06423, section 3).
+does, so that a network seen at a higher resolution, and tuned to it for a moment, is better there (Touvron 2019, arXiv:1906.06423, section 3). It is
+validated at that size before, too, and where tuning has made it worse the weights from before are the run's best.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cvtool.train.recipe import Plan
 from cvtool.train.run import LOG, Run
 
 SYNTHETIC, TRAIN = "pretrain-synthetic", "train"  # what an earlier stage's lines in the log are marked with
+LOOKS_FIRST = "validates_before"  # what a plan is marked with whose run may leave things as they were: the last stage
 FINAL_RATE = 0.1  # of the last stage's learning rate over that before
 _TRANSFER: dict[str, Any] = {"freeze": "", "unfreeze": 0, "lr_scale": 1.0}  # what is done with weights from elsewhere is the second stage's affair
 
@@ -42,6 +44,8 @@ def following(planned: Plan, folder: Path) -> Plan | None:
     here = planned.made.get("folder", "")
     init = folder if Path(here).resolve() == Path.cwd() else folder.resolve()  # as seen from where the data's paths are
     made = {key: planned.made[key] for key in ("command", "folder") if key in planned.made} | {"after": folder.name}
+    if "pretrain_synthetic" not in planned.data:
+        made[LOOKS_FIRST] = "yes"
     return replace(planned, data=data, recipe=recipe | changes | {"init": str(init), "initializer": "", "init_bias": 0.0}, made=made)
 
 

@@ -20,6 +20,7 @@ def classify(
     batch_size: int | None = None,
     workers: int | None = None,
     img_size: int | None = None,
+    tta: str | None = None,
     device: str = "auto",
     precision: str = "fp32",
     offline: bool = False,
@@ -30,5 +31,5 @@ def classify(
 
     classes: only these, taken from all that the model knows before the best `top` are chosen. Other options as for `detect`.
     """
-    settings = Settings(top=top, conf=conf, classes=classes, batch_size=batch_size, workers=workers, img_size=img_size)
+    settings = Settings(top=top, conf=conf, classes=classes, batch_size=batch_size, workers=workers, img_size=img_size, tta=tta)
     return run(records, model, "classify", settings, device=device, precision=precision, offline=offline, report=report, facts=facts)

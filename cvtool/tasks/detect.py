@@ -22,6 +22,7 @@ def detect(
     batch_size: int | None = None,
     workers: int | None = None,
     img_size: int | None = None,
+    tta: str | None = None,
     tile: int | None = None,
     overlap: float | None = None,
     save_crops: Path | None = None,
@@ -35,10 +36,11 @@ def detect(
 
     model: anything whose result has boxes, instance segmenters included (their masks are dropped; `segment` keeps them).
     tile, overlap: look through windows of `tile` pixels that repeat `overlap` (0.2) of their side; see `tasks/_tiling.py` for how results are joined.
+    tta: "hflip,scale:0.75" shows each picture (or window) in those views, too, and joins the answers; see `tasks/_tta.py` for how.
     Other options as on the command line; None leaves them to the model. Raises UsageError for one that has no effect on this model.
     """
     settings = Settings(
         conf=conf, iou=iou, max_det=max_det, classes=classes, batch_size=batch_size, workers=workers, img_size=img_size, tile=tile, overlap=overlap,
-        save_crops=save_crops,
+        save_crops=save_crops, tta=tta,
     )  # fmt: skip
     return run(records, model, "detect", settings, device=device, precision=precision, offline=offline, report=report, facts=facts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvtool import registry, weights
+from cvtool.data import source
 from cvtool.errors import InputError, UsageError
 from cvtool.tasks import train as trains
 from cvtool.train import arguments
@@ -64,6 +66,7 @@ def search(
     for name in space:
         if name not in takes and name not in recipes.DEFAULTS:
             recipes.built_with({name: space[name][0]}, takes, reference.name)  # says what there is
+    _check_validation(model, data, layers, options)
     output = Path(output)
     known: dict[str, float] = {}
     best: tuple[Path, dict[str, Any], float] | None = None
@@ -99,6 +102,15 @@ def search(
         controller.turn(reward)
     assert best is not None
     return best
+
+
+def _check_validation(model: str, data: str | Path, layers: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> None:
+    """Raises UsageError where there is nothing to validate on, before a child is trained for nothing."""
+    takes = inspect.signature(trains.plan).parameters
+    planned = trains.plan(model, data, layers=layers, **{key: value for key, value in options.items() if key in takes})
+    _, val, _ = source.read({**planned.located(), "seed": planned.recipe["seed"], "strict": planned.recipe["strict"]})
+    if not val:
+        raise UsageError("a search goes by validation, and there is nothing to validate on", hint="--data-val, or --split 80,20")
 
 
 def figure(folder: Path) -> float:

@@ -22,6 +22,7 @@ def segment(
     batch_size: int | None = None,
     workers: int | None = None,
     img_size: int | None = None,
+    tta: str | None = None,
     tile: int | None = None,
     overlap: float | None = None,
     save_crops: Path | None = None,
@@ -38,6 +39,6 @@ def segment(
     """
     settings = Settings(
         conf=conf, iou=iou, max_det=max_det, classes=classes, batch_size=batch_size, workers=workers, img_size=img_size, tile=tile, overlap=overlap,
-        save_crops=save_crops,
+        save_crops=save_crops, tta=tta,
     )  # fmt: skip
     return run(records, model, "segment", settings, device=device, precision=precision, offline=offline, report=report, facts=facts)

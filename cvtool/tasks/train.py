@@ -258,6 +258,8 @@ def resume(
 def _reopened(folder: Path, settings: Mapping[str, Any] | None, world: distributed.World, *, offline: bool, **given: Any) -> _Stage:
     with world.agreed():
         run, planned = Run.open(folder)
+        if world.first:
+            run.tidy()
         if settings:
             wanted = recipes.resolve(planned.recipe, settings)
             changed = {key: value for key, value in wanted.items() if value != planned.recipe[key]}

@@ -24,6 +24,7 @@ def plan(
     way: str, base: str, data: str | Path | None, *, data_old: str | Path | None = None, layers: Sequence[Mapping[str, Any]] = (), **options: Any
 ) -> Plan:
     """The training that a way consists of. options: of `train.plan`. Raises UsageError, ModelError."""
+    way = way.lower().replace("_", "-")
     if way not in WAYS:
         raise UsageError(f"--update: unknown way '{way}'", hint=did_you_mean(way, WAYS) or "ways: " + ", ".join(WAYS))
     if not base:
@@ -47,4 +48,4 @@ def plan(
 
 def answer(way: str, base: str, run: Path) -> str:
     """The reference that stands for the model afterwards."""
-    return f"ensemble:{base},{run}" if way.startswith("ensemble") else str(run)
+    return f"ensemble:{base},{run}" if way.lower().startswith("ensemble") else str(run)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +24,7 @@ from cvtool.runtime.device import pick_device
 
 T = TypeVar("T")
 _FOLDER = "cvtool/run"  # the key under which a run's folder outlives a restart of the processes
+_MEETINGS = count()  # those of this process, which each of them opens in the same order
 _LOST = "another process of this run has ended or does not answer"
 
 
@@ -64,11 +66,21 @@ class World:
             torch.cuda.set_device(device)
         wait = timedelta(seconds=torchrun.limit())
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=wait)
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=wait, **self._meeting(wait))
             self._control = dist.new_group(backend="gloo", timeout=wait)
         except (RuntimeError, ValueError) as error:
             what = f"the {self.size} processes do not find each other: {str(error).splitlines()[0]}"
             raise CvtoolError(what, hint="CVTOOL_RANK_TIMEOUT=1800 waits longer than 600 s") from error
+
+    def _meeting(self, wait: timedelta) -> dict[str, Any]:
+        """Where the processes tell each other their addresses. torchrun's store outlives them: in a place of its own for each start, lest
+        those that were started anew should read the addresses of the dead."""
+        if (store := _agent_store(wait)) is None:
+            return {}  # rank 0 keeps one, at MASTER_ADDR
+        import torch.distributed as dist
+
+        place = f"cvtool/{self.restarts}/{self.size}/{next(_MEETINGS)}/"
+        return {"store": dist.PrefixStore(place, store), "rank": self.rank, "world_size": self.size}
 
     def group(self) -> Any:
         """A channel between all, for tensors where the weights are, apart from that of the gradients."""
@@ -232,7 +244,7 @@ def join(device: str = "auto") -> World:
     return world
 
 
-def _agent_store() -> Any:
+def _agent_store(wait: timedelta = timedelta(seconds=10)) -> Any:
     """torchrun's own key-value store, which lives as long as torchrun does; None where it keeps none for its processes."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
@@ -240,6 +252,6 @@ def _agent_store() -> Any:
 
     try:
         port = int(os.environ["MASTER_PORT"])
-        return dist.TCPStore(os.environ["MASTER_ADDR"], port, is_master=False, timeout=timedelta(seconds=10))
+        return dist.TCPStore(os.environ["MASTER_ADDR"], port, is_master=False, timeout=wait)
     except (RuntimeError, KeyError, ValueError):
         return None

@@ -222,7 +222,7 @@ class Loop:
         factor = self.schedule(turn)
         watch = self.statistics if self.statistics is not None and self.statistics.due(turn) else None
         values: dict[str, float] = {}
-        due = [pair for pair in zip(self.phases, self.rates, strict=True) if turn % pair[0].every == 0]
+        due = [pair for pair in zip(self.phases, self.rates, strict=True) if pair[0].due(turn)]
         for phase, rates in due:
             for one, rate in zip(phase.optimizer.param_groups, rates, strict=True):
                 one["lr"] = rate * factor
@@ -254,7 +254,7 @@ class Loop:
                 norm = norm.full_tensor()  # type: ignore[attr-defined]
             for name, value in self.finite(found, norm, phase, batches, shares).items():
                 values[name] = values.get(name, 0.0) + value
-            if self.clip:
+            if self.clip and not float(norm) <= self.clip:  # read above already; most turns need no pass over all gradients
                 nn.utils.clip_grads_with_norm_(phase.params, self.clip, norm)
             if watch:
                 watch.before()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import time
 from dataclasses import replace
@@ -59,14 +60,23 @@ class Run:
         except OSError as error:
             raise CvtoolError(f"the run folder cannot be made: {error.strerror}", where=error.filename or output) from error
         run = cls(folder)
-        run.write(plan)
+        try:
+            run.write(plan)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            hint = "make room, or write elsewhere with -o"
+            raise CvtoolError(f"the run folder cannot be made: {error.strerror}", where=folder, hint=hint) from error
         return run
 
     def write(self, plan: Plan) -> None:
         """recipe.toml, all or nothing."""
         draft = self.folder / f".{RECIPE}"
-        draft.write_text(plan.to_toml(), encoding="utf-8")
-        draft.replace(self.folder / RECIPE)
+        try:
+            draft.write_text(plan.to_toml(), encoding="utf-8")
+            draft.replace(self.folder / RECIPE)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Plan]:
@@ -74,6 +84,12 @@ class Run:
         if not (folder / RECIPE).is_file():
             raise UsageError("this is not a run folder: it holds no recipe.toml", where=folder, hint="a run folder looks like runs/0001")
         return cls(folder), Plan.read(folder / RECIPE)
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half written."""
+        for pattern in (f".{STATE}.*", ".*.tmp"):
+            for draft in self.folder.glob(pattern):
+                draft.unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any] | None:
         """What was saved last, or None before the first save."""
@@ -94,6 +110,7 @@ class Run:
 
     def epoch(self, model: nn.Module, values: dict[str, Any], *, best: bool) -> None:
         """last, and best if it is; the metrics in a checkpoint are those of its epoch."""
+        kept = f"the last good checkpoint is kept; make room, then: cvtool train --resume {shlex.quote(str(self.folder))}"
         info = replace(self.info, metrics={key: value for key, value in values.items() if key not in ("kind", "lr")})
         try:
             for name in (LAST, BEST) if best else (LAST,):
@@ -102,8 +119,9 @@ class Run:
                 curves.save(self.folder)
                 self._drawn = time.monotonic()
         except OSError as error:
-            hint = "the last good checkpoint is kept; make room and use --resume"
-            raise CvtoolError(f"the checkpoint cannot be saved: {error.strerror or error}", where=error.filename or self.folder, hint=hint) from error
+            raise CvtoolError(f"the checkpoint cannot be saved: {error.strerror or error}", where=error.filename or self.folder, hint=kept) from error
+        except CvtoolError as error:  # the writer of tensors has its own errors, disk full among them
+            raise CvtoolError(error.what, where=error.where, hint=error.hint or kept) from error
 
     def finish(self) -> Path:
         """model.safetensors, the best checkpoint, else the last, under the name that people look for; and the curves to their end."""

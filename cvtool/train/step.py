@@ -23,6 +23,7 @@ class Phase:
     params: what this phase trains; all other parameters of the step's phases have requires_grad off meanwhile.
     losses: a batch -> scalars by name; the names are the log's keys, the sum is minimised.
     every: the phase is due on turns 0, every, 2 every, ...
+    when: or where this says so of the turn's number; asked once a turn, before its first phase, and the same in all processes.
     """
 
     name: str
@@ -30,6 +31,10 @@ class Phase:
     losses: Callable[[Batch], dict[str, Tensor]]
     optimizer: Optimizer
     every: int = 1
+    when: Callable[[int], bool] | None = None
+
+    def due(self, turn: int) -> bool:
+        return turn % self.every == 0 if self.when is None else self.when(turn)
 
 
 class Step(Protocol):

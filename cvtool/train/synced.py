@@ -14,11 +14,21 @@ from torch import Tensor, nn
 from cvtool.layers.batch_norm import BatchNorm
 
 
+class Channel:
+    """The processes that layers add up over. A copy of a layer, such as a moving average's, adds up over the same ones: they cannot be copied."""
+
+    def __init__(self, group: Any) -> None:
+        self.group = group
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Channel:
+        return self
+
+
 class _Synced:
     """What a normalisation layer's forward becomes; weights, buffers and their names stay. counts: False in a process whose pictures are only
     there to keep it in step."""
 
-    group: Any = None
+    channel: Channel
     counts = True
 
     def forward(self: Any, input: Tensor) -> Tensor:
@@ -29,7 +39,7 @@ class _Synced:
         x = input.float()
         rest = [d for d in range(x.ndim) if d != 1]
         sums = torch.cat([x.sum(rest), x.square().sum(rest), x.new_tensor([x.numel() / x.shape[1]])])  # 2C + 1
-        sums = all_reduce(sums if self.counts else sums * 0, group=self.group)
+        sums = all_reduce(sums if self.counts else sums * 0, group=self.channel.group)
         channels, count = x.shape[1], sums[-1]
         mean = sums[:channels] / count
         var = sums[channels:-1] / count - mean.square()
@@ -64,8 +74,8 @@ _KINDS: dict[type, type] = {nn.BatchNorm1d: Synced1d, nn.BatchNorm2d: Synced2d, 
 
 def convert(model: nn.Module, group: Any) -> list[nn.Module]:
     """Make the model's normalisation layers so, in place; returns them. group: of processes, used for nothing else."""
-    found = [module for module in model.modules() if type(module) in _KINDS]
+    found, channel = [module for module in model.modules() if type(module) in _KINDS], Channel(group)
     for module in found:
         module.__class__ = _KINDS[type(module)]
-        module.group = group  # type: ignore[assignment]
+        module.channel = channel  # type: ignore[assignment]
     return found

@@ -76,7 +76,7 @@ def freeze(model: nn.Module, recipe: Mapping[str, Any], head: Sequence[str]) -> 
     names = [name for name, _ in model.named_parameters()]
     frozen: set[str] = set()
     if recipe["unfreeze"]:
-        if recipe["freeze"] not in ("", ALL_BUT_HEAD):
+        if recipe["freeze"].lower().replace("_", "-") not in ("", ALL_BUT_HEAD):
             raise UsageError("--unfreeze says what learns, --freeze what does not", hint="leave one of them out")
         count = recipe["unfreeze"]
         if count > len(parts):
@@ -85,7 +85,7 @@ def freeze(model: nn.Module, recipe: Mapping[str, Any], head: Sequence[str]) -> 
     else:
         for word in filter(None, (piece.strip() for piece in recipe["freeze"].split(","))):
             frozen |= _named(word, names, parts, head)
-    if frozen and not head and (recipe["unfreeze"] or ALL_BUT_HEAD in recipe["freeze"]):
+    if frozen and not head and (recipe["unfreeze"] or ALL_BUT_HEAD in recipe["freeze"].lower().replace("_", "-")):
         raise UsageError("this model has no head: nothing of it depends on the classes", hint="--freeze stages:N, or a pattern of parameter names")
     for name, parameter in model.named_parameters():
         if name in frozen:
@@ -96,7 +96,7 @@ def freeze(model: nn.Module, recipe: Mapping[str, Any], head: Sequence[str]) -> 
 
 
 def _named(word: str, names: Sequence[str], parts: Sequence[Sequence[str]], head: Sequence[str]) -> set[str]:
-    if word == ALL_BUT_HEAD:
+    if word.lower().replace("_", "-") == ALL_BUT_HEAD:
         return set(names) - set(head)
     if word.startswith("stages:"):
         count = word.partition(":")[2]

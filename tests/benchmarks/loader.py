@@ -1,20 +1,25 @@
 """The loader alone, the model alone, and both together, in pictures a second; both should reach 90 % of the slower one.
 
-    python tests/benchmarks/loader.py                                      # ResNet-18 on made-up 32 x 32 pictures
-    python tests/benchmarks/loader.py --data bccd/ --split trainval        # and faster-rcnn.small on a data set of boxes
+    python tests/benchmarks/loader.py                                          # ResNet-20 on JPEGs of 32 x 32, ResNet-18 on JPEGs of a megapixel
+    python tests/benchmarks/loader.py --data cifar10/train --model resnet.20 --augment flip,shift:4 --batch-size 128
+    python tests/benchmarks/loader.py --data bccd/ --split trainval --model faster-rcnn.small --augment flips,crop --batch-size 4 --cache
     python tests/benchmarks/loader.py --workers 4 --device cuda --precision bf16 --channels-last
 
-Loader alone: epochs from the cache of decoded pictures, with augmentation. Model alone: forward, backward and step on a batch that is there already.
-Then the cache: how often a picture was decoded, with worker processes that share it. One thread unless told (a busy machine slows threads that wait
-for each other); timings are of this machine at this moment.
+Loader alone: epochs with augmentation, every picture decoded from its file each time (with --cache: from the decoded ones that are kept). Model
+alone: forward, backward and step on a batch that is there already. The three take turns, and medians count. The model has one thread unless
+told, so that one worker process has a core of its own where there are two. Told beside: without workers, when both share a core, the bound of that;
+with workers, how fast this process trains by its own CPU time, which is what neighbours on the machine leave alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import shutil
+import statistics
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,64 +31,65 @@ from cvtool import registry, weights
 from cvtool.data import augment, source
 from cvtool.data.dataset import Dataset, decoded_bytes
 from cvtool.data.loader import Loader
-from cvtool.records import Record
 from cvtool.runtime.device import autocast
+from cvtool.tasks._sets import needs_of
+
+AHEAD = 4  # batches that a worker has made before the first is taken
 
 
-def small_pictures(count: int) -> tuple[list[Record], list[dict[str, Any]]]:
-    """Noise of 32 x 32 in ten classes, PNG bytes in memory."""
+def made_up(folder: Path, count: int, width: int, height: int) -> Path:
+    """JPEGs of two classes: soft noise, which compresses as photographs do; 48 different ones."""
     draw = np.random.default_rng(0)
-    kinds = []
-    for _ in range(64):
-        out = io.BytesIO()
-        Image.fromarray(draw.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(out, "PNG")
-        kinds.append(out.getvalue())
-    records = []
-    for i in range(count):
-        record = Record(file_name=f"{i}.png", width=32, height=32, labels=[{"category_id": i % 10, "category": f"c{i % 10}"}])
-        record.data = kinds[i % 64]
-        records.append(record)
-    return records, [{"id": k, "name": f"c{k}"} for k in range(10)]
+    for number in range(count):
+        path = folder / f"class{number % 2}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number >= 48:
+            shutil.copyfile(folder / f"class{number % 2}" / f"{number % 48}.jpg", path)
+            continue
+        coarse = Image.fromarray(draw.integers(0, 255, (max(4, height // 16), max(4, width // 16), 3), dtype=np.uint8))
+        pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16) + draw.integers(-8, 8, (height, width, 1))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return folder
 
 
-def batches(loader: Loader, begin: int = 1) -> Iterator[Any]:
+def batches(loader: Loader) -> Iterator[Any]:
     """Without an end."""
-    epoch = begin
+    epoch = 0
     while True:
         yield from loader.epoch(epoch)
         epoch += 1
 
 
-def rate(items: Iterator[Any], work: Any, given: argparse.Namespace) -> float:
-    """Pictures a second over about `seconds` of the clock, the first batch not counted."""
-    clock = time.process_time if given.clock == "cpu" else time.perf_counter
-    work(next(items))
-    start, seen = clock(), 0
-    while clock() - start < given.seconds:
+def rate(items: Iterator[Any], work: Callable[[Any], None], given: argparse.Namespace, skip: int = 1) -> tuple[float, float]:
+    """Pictures a second over `seconds` at least, and pictures a second of this process's CPU time; the first batches, of which workers have some in
+    store, are not counted."""
+    for _ in range(skip):
+        work(next(items))
+    start, busy, seen = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - start < given.seconds:
         item = next(items)
         work(item)
         seen += len(item.batch)
     if given.device.startswith("cuda"):
         torch.cuda.synchronize()
-    return seen / (clock() - start)
+    return seen / (time.perf_counter() - start), seen / (time.process_time() - busy)
 
 
-def run(name: str, model: Any, dataset: Dataset, words: str, batch_size: int, given: argparse.Namespace) -> None:
+def run(data: Path, reference: str, words: str, batch_size: int, size: int | None, given: argparse.Namespace) -> None:
+    where = {"data": str(data), "split_val": "none"} | ({"split": given.split} if given.split else {})
+    records, _, categories = source.read(where)
+    torch.manual_seed(0)
     device = torch.device(given.device)
     form = torch.channels_last if given.channels_last else torch.contiguous_format
-    model = model.to(device, memory_format=form).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    model = weights.build(registry.parse(reference), categories=categories).to(device, memory_format=form).train()
+    if size:
+        model.prepare = model.prepare.sized(size)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     found = augment.parse(words, prepare=model.prepare)
-    loader = Loader(
-        dataset,
-        found.prepare or model.prepare,
-        batch_size=batch_size,
-        augment=found.sample,
-        workers=given.workers,
-        ahead=2 if device.type == "cuda" else 0,
-        channels_last=given.channels_last,
-        pin=device.type == "cuda",
-    )
+    dataset = Dataset(records, categories, needs=needs_of(model), cache_bytes=decoded_bytes(records) if given.cache else 0)
+    if given.cache:
+        for index in range(len(dataset)):
+            dataset.pixels(index)
 
     def step(item: Any) -> None:
         batch = item.batch.to(device, form)
@@ -93,48 +99,60 @@ def run(name: str, model: Any, dataset: Dataset, words: str, batch_size: int, gi
         loss.backward()
         optimizer.step()
 
-    touched = sum(len(item.names) for item in loader.epoch(0)) + sum(len(item.names) for item in loader.epoch(1))
-    kept = len(dataset.kept)
-    first = next(iter(loader.epoch(0)))
-
-    def again() -> Iterator[Any]:
-        while True:
-            yield first
-
-    alone, model_only, both = rate(batches(loader, 2), lambda item: None, given), rate(again(), step, given), rate(batches(loader, 2), step, given)
-    loader.close()
-    slower = min(alone, model_only)
-    print(f"{name}: loader {alone:,.1f}/s, model {model_only:,.1f}/s, both {both:,.1f}/s = {100 * both / slower:.0f} % of the slower")
-    print(f"    cache: {kept:,} of {len(dataset):,} pictures kept; {touched:,} touched in two epochs, {100 * (1 - kept / touched):.0f} % found there")
+    print(
+        f"{reference}, {data.name}/: {len(records):,} pictures, batches of {batch_size}, {words}, {'cached' if given.cache else 'decoded each time'}"
+    )
+    for workers in given.workers:
+        more: dict[str, Any] = {"workers": workers, "ahead": 2 if device.type == "cuda" else 0, "pin": device.type == "cuda"}
+        prepare = found.prepare or model.prepare
+        loader = Loader(dataset, prepare, batch_size=batch_size, augment=found.sample, channels_last=given.channels_last, **more)
+        first, kinds = next(loader.epoch(0)), ("loader", "model", "both")
+        loader.close()
+        seen: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+        for _ in range(given.rounds):
+            for kind in kinds:
+                items = repeat(first) if kind == "model" else batches(loader)
+                work = (lambda item: None) if kind == "loader" else step
+                seen[kind].append(rate(items, work, given, skip=1 if kind == "model" else 1 + AHEAD * workers))
+                loader.close()  # what workers would do in another's turn counts against nobody
+        alone, trained, both = (statistics.median(wall for wall, _ in seen[kind]) for kind in kinds)
+        told = f"    {workers} workers: loader {alone:8,.1f}/s   model {trained:8,.1f}/s   both {both:8,.1f}/s"
+        told += f" = {both / min(alone, trained):.2f} x the slower"
+        if workers:
+            own = statistics.median(joined / single for (_, single), (_, joined) in zip(seen["model"], seen["both"], strict=True))
+            told += f" ({own:.2f} x the model, by this process's own CPU time)"
+        else:
+            told += f" ({both * (1 / alone + 1 / trained):.2f} x what one core allows)"
+        print(told, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--split")
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--model", default="resnet.20")
+    parser.add_argument("--augment", default="flip,shift:4")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--img-size", type=int)
+    parser.add_argument("--only", choices=("small", "large"), help="one of the two made-up sets")
+    parser.add_argument("--workers", type=lambda text: [int(word) for word in text.split(",")], default=[0, 1, 2], metavar="N,N")
+    parser.add_argument("--cache", action="store_true", help="keep decoded pictures")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: seconds of this process, for a busy machine")
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="of the model")
     given = parser.parse_args()
-    if given.clock == "cpu" and (given.workers or given.device != "cpu"):
-        parser.error("--clock cpu sees neither worker processes nor a GPU")
     torch.set_num_threads(given.threads)
-    torch.manual_seed(0)
-
-    records, categories = small_pictures(given.count)
-    net = weights.build(registry.parse("resnet.18"), categories=categories, stem="3x3", image_size=32, crop_fraction=1.0)
-    dataset = Dataset(records, categories, needs=("labels",), cache_bytes=decoded_bytes(records))
-    run("resnet18, 32 x 32", net, dataset, "flip,shift:4", 128, given)
     if given.data is not None:
-        records, _, categories = source.read({"data": str(given.data), "split_val": "none"} | ({"split": given.split} if given.split else {}))
-        model = weights.build(registry.parse("faster-rcnn.small"), categories=categories)
-        dataset = Dataset(records, categories, cache_bytes=decoded_bytes(records))
-        run("faster-rcnn.small", model, dataset, "flips,crop", 4, given)
+        run(given.data, given.model, given.augment, given.batch_size, given.img_size, given)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        if given.only != "large":
+            run(made_up(Path(temporary) / "small", 5000, 32, 32), "resnet.20", "flip,shift:4", 128, None, given)
+        if given.only != "small":
+            run(made_up(Path(temporary) / "megapixel", 480, 1152, 896), "resnet.18", "resized-crop,flip", 16, 96, given)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The training loop against others, end to end from decoded pictures: our loop, a plain torch script, and the reference loop of the field.
 
-    python tests/benchmarks/training.py                                    # resnet18, 32 x 32, batches of 32, fp32 and bf16 + channels_last
-    python tests/benchmarks/training.py --system detector                  # faster-rcnn.small; torchvision's reference loop for detection
+    python tests/benchmarks/training.py                                    # resnet18, 32 x 32, batches of 128, fp32 and bf16 + channels_last
+    python tests/benchmarks/training.py --system detector                  # faster-rcnn.small on two pictures of 320 x 240; torchvision's loop
     python tests/benchmarks/training.py --clock cpu --rounds 5 --turns 4   # seconds of this process alone, for a busy machine
     python tests/benchmarks/training.py --memory                           # peak memory, each loop in a process of its own
 
@@ -63,7 +63,7 @@ def ours(model: Any, dataset: Dataset, batch_size: int, precision: str, channels
     model = model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format).train()
     found = augment.parse("flip", prepare=model.prepare)
     loader = Loader(dataset, found.prepare or model.prepare, batch_size=batch_size, augment=found.sample, channels_last=channels_last)
-    step = Supervised(model, optim.make("momentum", **SGD))
+    step = Supervised(model, optim.make("sgd", **SGD))
     log = Log(folder / f"log{time.monotonic_ns()}.jsonl")
     loop = Loop(
         step=step, loader=loader, keeper=Forgetful(), log=log, device=torch.device("cpu"), epochs=1, schedule=lambda turn: 1.0, clip=10.0,
@@ -190,16 +190,18 @@ def timm_classifier(given: argparse.Namespace, precision: str, channels_last: bo
 
 
 def shapes(given: argparse.Namespace, folder: Path) -> tuple[Any, Dataset]:
-    """faster-rcnn.small and drawn shapes of 416 x 416."""
+    """faster-rcnn.small and drawn shapes of 320 x 240."""
     from cvtool.data import source
 
-    drawn = synth.write_shapes(folder, given.count, 416, seed=1)
+    drawn = synth.write_shapes(folder, given.count, (240, 320), seed=1)
     records, _, categories = source.read({"data": str(drawn), "split_val": "none"})
     dataset = Dataset(records, categories, cache_bytes=decoded_bytes(records))
     for index in range(len(dataset)):
         dataset[index]
     torch.manual_seed(0)
-    return weights.build(registry.parse("faster-rcnn.small"), categories=categories), dataset
+    model = weights.build(registry.parse("faster-rcnn.small"), categories=categories)
+    model.prepare = model.prepare.sized(320)
+    return model, dataset
 
 
 def our_detector(given: argparse.Namespace, precision: str, channels_last: bool, folder: Path) -> Turn:
@@ -218,7 +220,7 @@ def torchvision_detector(given: argparse.Namespace, precision: str, channels_las
     from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
     model, dataset = shapes(given, folder)
-    prepare = GeneralizedRCNNTransform(416, 416, list(model.prepare.mean), list(model.prepare.std))
+    prepare = GeneralizedRCNNTransform(240, 320, list(model.prepare.mean), list(model.prepare.std))
     net = GeneralizedRCNN(model.backbone, model.rpn, model.roi_heads, prepare)
     net = net.to(memory_format=torch.channels_last if channels_last else torch.preserve_format).train()
     transform = v2.Compose([v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True), v2.SanitizeBoundingBoxes()])
@@ -282,10 +284,15 @@ def measured(turns: dict[str, Turn], given: argparse.Namespace) -> dict[str, lis
     return found
 
 
-def peak(given: argparse.Namespace, name: str, precision: str, channels_last: bool) -> float:
+def faster(mine: list[float], theirs: list[float]) -> float:
+    """How many times; the median over rounds, for a round's loops met the same neighbours."""
+    return statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
+
+
+def peak(given: argparse.Namespace, name: str, precision: str) -> float:
     """MiB of one loop in a process of its own."""
     words = [sys.executable, __file__, "--only", name, "--system", given.system, "--batch-size", str(given.batch_size), "--count", str(given.count)]
-    words += ["--turns", str(given.turns), "--precision", precision] + ["--channels-last"] * channels_last
+    words += ["--turns", str(given.turns), "--precision", precision]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)["peak"]
 
@@ -296,45 +303,48 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--count", type=int, help="pictures")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--turns", type=int, default=4, help="turns a round")
+    parser.add_argument("--turns", type=int, help="turns a round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--only", help="one loop, for its peak memory")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="one of the two; bf16 is with channels_last")
     given = parser.parse_args()
-    given.batch_size = given.batch_size or (32 if given.system == "resnet18" else 2)
+    given.batch_size = given.batch_size or (128 if given.system == "resnet18" else 2)
+    given.turns = given.turns or (1 if given.system == "resnet18" else 4)
     given.count = given.count or (256 if given.system == "resnet18" else 8)
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     loops = SYSTEMS[given.system]
+    kinds = [(precision, precision == "bf16") for precision in ("fp32", "bf16") if given.precision in (None, precision)]
     with tempfile.TemporaryDirectory() as temporary:
         if given.only:
-            turn = loops[given.only](given, given.precision, given.channels_last, Path(temporary))
+            turn = loops[given.only](given, *kinds[0], Path(temporary))
             for _ in range(given.turns):
                 turn()
             print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
             return
         if given.memory:
-            for precision, channels_last in (("fp32", False), ("bf16", True)):
-                told = "  ".join(f"{name} {peak(given, name, precision, channels_last):,.0f} MiB" for name in loops)
+            for precision, channels_last in kinds:
+                told = "  ".join(f"{name} {peak(given, name, precision):,.0f} MiB" for name in loops)
                 print(f"{given.system} {precision}{' channels_last' * channels_last}: peak {told}")
             return
-        (Path(temporary) / "fp32").mkdir()
-        (Path(temporary) / "bf16").mkdir()
-        turns = {name: make(given, "fp32", False, Path(temporary) / "fp32") for name, make in loops.items()}
-        turns |= {f"{name}, bf16 channels_last": make(given, "bf16", True, Path(temporary) / "bf16") for name, make in loops.items()}
-        found = {name: statistics.median(times) for name, times in measured(turns, given).items()}
-    for name, seconds in found.items():
-        print(f"{given.system:9} {name:34} {1000 * seconds:9.1f} ms a turn   {given.batch_size / seconds:8.1f} pictures/s")
+        turns = {}
+        for precision, channels_last in kinds:
+            folder = Path(temporary) / precision
+            folder.mkdir()
+            turns |= {f"{name} {precision}": make(given, precision, channels_last, folder) for name, make in loops.items()}
+        found = measured(turns, given)
+    for name, times in found.items():
+        seconds = statistics.median(times)
+        print(f"{given.system:9} {name:20} {1000 * seconds:9.1f} ms a turn   {given.batch_size / seconds:8.1f} pictures/s")
     first, *others = loops
-    for other in others:
-        print(f"{first} against {other}: fp32 {found[other] / found[first]:.2f} times")
-        print(
-            f"{first} against {other}: bf16 channels_last {found[f'{other}, bf16 channels_last'] / found[f'{first}, bf16 channels_last']:.2f} times"
-        )
-    print(f"{first}: bf16 channels_last against fp32 {found[first] / found[f'{first}, bf16 channels_last']:.2f} times")
+    for precision, _ in kinds:
+        for other in others:
+            print(f"{first} against {other}, {precision}: {faster(found[f'{first} {precision}'], found[f'{other} {precision}']):.3f} times")
+    if len(kinds) > 1:
+        for other in (first, others[0]):
+            print(f"{first} bf16 against {other} fp32: {faster(found[f'{first} bf16'], found[f'{other} fp32']):.2f} times")
 
 
 if __name__ == "__main__":

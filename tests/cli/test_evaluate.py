@@ -129,7 +129,7 @@ def test_a_terminal_gets_a_table(files) -> None:
 
 
 def test_keypoint_table(files) -> None:
-    from cvtool.cli.evaluate import _words
+    from cvtool.cli._evaluation import _words
 
     assert _words("AR", [20]) == "average recall, overlap 0.50 to 0.95"
     assert _words("AR50", [20]) == "average recall, overlap of 0.50 or more"

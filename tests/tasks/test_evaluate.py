@@ -416,8 +416,11 @@ def test_swapped_sides_are_recognised(run) -> None:
     with pytest.raises(InputError) as stop:
         run(found(), truth())
     assert "swapped" in str(stop.value)
+    report = run(truth(), truth())  # another annotation of the same images, or ground truth by mistake
+    assert said(report, "no scores")
+    assert said(report, "swapped")
     with pytest.raises(InputError, match="no scores") as stop:
-        run(truth(), truth())
+        run(truth(), truth(), metrics="coco")
     assert "swapped" in str(stop.value)
 
 

@@ -136,6 +136,25 @@ def test_torchrun_gives_the_losses_of_one_process(drawn: Path, alone: Path, envi
     assert json.loads((tmp_path / "0001" / "environment.json").read_text())["processes"] == 2
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
+def test_torchrun_goes_on_after_a_process_was_killed(drawn: Path, environment, tmp_path: Path) -> None:
+    """The same command, started anew by torchrun, goes on in the same folder from where it was saved last, to the same numbers."""
+    whole = trained(drawn, tmp_path / "whole", epochs=30)
+    options = ["--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port())]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, *words(drawn, tmp_path / "killed", epochs=30)]
+    with (tmp_path / "said").open("w") as said, subprocess.Popen(command, env=environment(), stdout=said, stderr=said) as agent:
+        log = tmp_path / "killed" / "0001" / "log.jsonl"
+        until(lambda: log.exists() and log.read_text().count('"epoch",') > 3, agent)
+        os.kill(worker(agent.pid, 1), signal.SIGKILL)
+        agent.wait(500)
+    told = (tmp_path / "said").read_text()
+    assert agent.returncode == 0, told
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["0001"]
+    assert [told.count(f"epoch {number}/30") for number in (1, 2, 3, 30)] == [1, 1, 1, 1], told
+    assert_same(whole, tmp_path / "killed" / "0001", within=0)
+
+
 def until(true: Callable[[], bool], agent: subprocess.Popen) -> None:
     limit = time.monotonic() + 500
     while not true():
@@ -202,6 +221,16 @@ def test_what_is_wrong_in_all_is_told_once(drawn: Path, tmp_path: Path) -> None:
     assert (first, second, nothing) == (2, 2, "")
     assert "batch_size 1 is too small for 2 processes" in told
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_statistics_of_batches_are_those_of_all_processes(drawn: Path, tmp_path: Path) -> None:
+    """`sync_batch_norm`: forward, gradients, running statistics, on the CPU; with a moving average of the weights, whose layers are copies."""
+    changes: dict[str, Any] = {"model": "resnet.tiny", "batch_size": 7, "accumulate": 1, "clip": 0.0, "lr": 0.01}
+    one = trained(drawn, tmp_path / "one", size=1, **changes)
+    two = trained(drawn, tmp_path / "two", sync_batch_norm=True, **changes)
+    assert_same(one, two)
+    apart = trained(drawn, tmp_path / "apart", **changes)
+    assert abs(diary(apart)[0]["loss"] - diary(one)[0]["loss"]) > 1e-3
 
 
 def test_sharded_weights_give_the_losses_of_one_process(drawn: Path, alone: Path, tmp_path: Path) -> None:

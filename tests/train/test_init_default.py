@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cvtool.__main__ import main
-from cvtool.tasks import _job
+from cvtool.tasks import _start
 from cvtool.tasks import train as task
 
 
@@ -55,6 +55,6 @@ def test_without_the_weights_it_trains_from_scratch_and_says_so(folder, tmp_path
 
 
 def test_as_many_classes_of_other_names_get_a_fresh_head():
-    assert _job._other_classes([{"id": 1, "name": "a"}], [{"id": 1, "name": "b"}])
-    assert not _job._other_classes([{"id": 7, "name": "a"}], [{"id": 1, "name": "a"}])
-    assert not _job._other_classes([{"id": 1, "name": "a"}], [])
+    assert _start._other_classes([{"id": 1, "name": "a"}], [{"id": 1, "name": "b"}])
+    assert not _start._other_classes([{"id": 7, "name": "a"}], [{"id": 1, "name": "a"}])
+    assert not _start._other_classes([{"id": 1, "name": "a"}], [])

@@ -46,7 +46,11 @@ def recognises(path: Path) -> bool:
 
 def splits(path: Path) -> list[str]:
     path = Path(path)
-    found = [name for name in (_lists(path) or _pairs(path)) if name]
+    if lists := _lists(path):
+        for file in (path / f"{name}.txt" for name in _SPLITS if name not in lists):
+            if file.is_file():
+                raise InputError("a line is the names of a picture and of its label map", where=f"{file}:1")
+    found = [name for name in (lists or _pairs(path)) if name]
     return sorted(found, key=lambda name: (_SPLITS.index(name) if name in _SPLITS else len(_SPLITS), name))
 
 

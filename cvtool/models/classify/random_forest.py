@@ -6,7 +6,7 @@ pixel by its surroundings (Shotton 2008, doi:10.1109/CVPR.2008.4587503, with blu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -148,12 +148,15 @@ class PixelForest(nn.Module):
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[SemanticMap]:
         """Each pixel's likeliest class and its share of the votes."""
-        arrays, found = dict(self.named_buffers()), []
+        found = (shares.max(0) for shares in self.probabilities(batch))
+        return [SemanticMap(labels, best) for best, labels in found]
+
+    @torch.no_grad()
+    def probabilities(self, batch: Batch) -> Iterator[Tensor]:
+        """K H W of each picture, over the original's pixels: the classes' shares of the votes."""
+        arrays = dict(self.named_buffers())
         for maps, place in zip(self(batch.images), batch.places, strict=True):
-            shares = Forest.shares(arrays, maps.flatten(1).T).T.unflatten(1, maps.shape[1:])  # K H W
-            best, labels = place.map_back(shares).max(0)
-            found.append(SemanticMap(labels, best))
-        return found
+            yield place.map_back(Forest.shares(arrays, maps.flatten(1).T).T.unflatten(1, maps.shape[1:]))
 
 
 def build(

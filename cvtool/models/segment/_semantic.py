@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,8 +61,16 @@ class SemanticNet(nn.Module):
 
     def predict(self, batch: Batch) -> list[SemanticMap]:
         """Each original pixel's likeliest class and its probability; the logits are interpolated, not the labels."""
-        logits = enlarge(self.logits(self.maps(batch)), batch)  # B K H W
-        return [decide(one, place) for one, place in zip(logits, batch.places, strict=True)]
+        return [decide(one, place) for one, place in zip(self.dense(batch), batch.places, strict=True)]
+
+    def dense(self, batch: Batch) -> Tensor:
+        """B K H W: the logits, brought to the images' size."""
+        return enlarge(self.logits(self.maps(batch)), batch)
+
+    def probabilities(self, batch: Batch) -> Iterator[Tensor]:
+        """K H W of each picture, over the original's pixels: those of which `predict` tells the largest."""
+        for one, place in zip(self.dense(batch), batch.places, strict=True):
+            yield place.map_back(one).softmax(0)
 
 
 def enlarge(logits: Tensor, batch: Batch) -> Tensor:

@@ -1,8 +1,8 @@
 """DeepLab v3: dilated stages keep the map dense, and a pyramid of dilated convolutions reads it at several scales (Chen 2017, arXiv:1706.05587).
 
-torchvision's modules under torchvision's names, so that its published weights load key for key. The output stride is a choice made after
-training as well as before: the same weights run at 16 (variants ending in -s16: half the rates, a third of the work) or at 8. The paper
-trains at 16 first, then goes on at 8: `train -m deeplab-v3.resnet50-s16`, then `train -m deeplab-v3.resnet50 --set init=RUN`.
+torchvision's backbones and its names, also in the pyramid (`layers/aspp.py`), so that its published weights load key for key. The output stride is a
+choice made after training as well as before: the same weights run at 16 (variants ending in -s16: half the rates, a third of the work) or at 8. The
+paper trains at 16 first, then goes on at 8: `train -m deeplab-v3.resnet50-s16`, then `train -m deeplab-v3.resnet50 --set init=RUN`.
 """
 
 from __future__ import annotations

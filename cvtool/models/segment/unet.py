@@ -21,8 +21,7 @@ from cvtool.errors import UsageError, did_you_mean
 from cvtool.layers.norm import norm as norm_layer
 from cvtool.layers.pooling import Down
 from cvtool.layers.upsample import Up
-from cvtool.models.segment._semantic import SemanticNet, decide, enlarge, map_losses
-from cvtool.results import SemanticMap
+from cvtool.models.segment._semantic import SemanticNet, enlarge, map_losses
 
 VARIANTS = {
     "full": {},
@@ -178,9 +177,8 @@ class UNet(SemanticNet):
         picked = [target.map(lambda values: values[top :: self.stem, left :: self.stem]) for target in batch.targets or []]
         return map_losses(self.forward(batch)["out"], replace(batch, targets=picked), self.criterion)
 
-    def predict(self, batch: Batch) -> list[SemanticMap]:
-        logits = enlarge(self.forward(batch)["out"], batch)
-        return [decide(one, place) for one, place in zip(logits, batch.places, strict=True)]
+    def dense(self, batch: Batch) -> Tensor:
+        return enlarge(self.forward(batch)["out"], batch)
 
 
 def mirrored(images: Tensor, places: list[Place], before: int, height: int, width: int) -> Tensor:
