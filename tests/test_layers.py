@@ -24,13 +24,27 @@ LEVELS = [
     {"losses"},
     {"layers"},
     {"ops"},
-    {"runtime", "weights", "checkpoint", "download", "registry", "archives", "images", "batch", "records", "results", "categories", "calls", "literals"},
+    {
+        "runtime",
+        "weights",
+        "checkpoint",
+        "download",
+        "registry",
+        "archives",
+        "images",
+        "batch",
+        "records",
+        "results",
+        "categories",
+        "calls",
+        "literals",
+    },
     {"errors"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 NO_TORCH = (
     "cli", "registry", "archives", "calls", "records", "images", "categories", "checkpoint", "download", "errors",
-    "results", "data/formats", "data/inputs.py", "data/roots.py", "render", "tasks/evaluate.py", "tasks/visualize.py", "literals",
+    "results", "data/formats", "data/inputs.py", "data/roots.py", "render", "tasks/evaluate.py", "tasks/evaluation", "tasks/visualize.py", "literals",
     "tasks/_choose.py", "sources", "__main__.py",
 )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """Compare what a model said with ground truth: detections, classes, label maps, pictures, text, embeddings; gate a CI job on it.
 
 What is measured follows from the ground truth (COCO's average precision of objects, accuracy of classes, mIoU of label maps), or --metric names it;
---list explains every metric in a line. Objects are measured by pycocotools' numbers to the last bit, at many times its speed. What was matched, repaired or
-left out is said on stderr; where nothing can be compared that is an error (exit code 3), never a score of 0. A pipe gets one JSON object.
+--list explains every metric in a line. Objects are measured by pycocotools' numbers to the last bit, at many times its speed. What was matched,
+repaired or left out is said on stderr; where nothing can be compared that is an error (exit code 3), never a score of 0. A pipe gets one JSON
+object.
 
 --gt takes a COCO file, JSON lines or a data set (VOC, YOLO, class folders, image and mask folders ...); --dt takes COCO results, a COCO file, JSON
 lines, CSV or a folder of label maps. Either may be - (stdin).
@@ -46,8 +47,11 @@ GroundTruth = Annotated[str | None, _own("gt", "Ground truth: a COCO file, JSON 
 Detections = Annotated[str | None, _own("dt", "Detections: COCO results, a COCO file, JSON lines, or -.", metavar="PATH")]
 Metric = Annotated[list[str] | None, _own("metric", "What is measured: miou, or recall@1,map:k=5; --list shows all.", metavar="NAME,...")]
 List = Annotated[bool, _own("list", "Explain every metric in a line.")]
-IouType = Annotated[Literal["bbox", "segm", "keypoints", "boundary"] | None, _own("iou-type", "What of objects is compared: boxes (bbox), masks, keypoints or masks and their boundaries.")]
-Plot = Annotated[Path | None, _own("plot", "Draw the confusion matrix of classes or label maps.", metavar="FILE.png")]
+IouType = Annotated[
+    Literal["bbox", "segm", "keypoints", "boundary"] | None,
+    _own("iou-type", "What of objects is compared: boxes (bbox), masks, keypoints or masks and their boundaries."),
+]
+Plot = Annotated[Path | None, _own("plot", "Draw the confusion matrix, or precision over recall (--metric pr-curve).", metavar="FILE.png")]
 PerClass = Annotated[bool, _own("per-class", "The numbers of every class too.")]
 Backend = Annotated[Literal["auto", "hotcoco", "pycocotools"], _own("backend", "The engine; both give the same numbers.")]
 Slice = Annotated[list[str] | None, _own("slice", "Also of each value of this key of the ground truth's images; repeatable.", metavar="KEY")]
@@ -197,23 +201,39 @@ def _write(path: Path, content: str) -> None:
 
 
 def _draw(report: dict[str, Any], path: Path) -> None:
-    """The confusion matrix. Raises UsageError where there is none."""
-    if "confusion" not in report:
-        many = report["task"] == "classification"
-        hint = "--per-class gives it" if many else "objects have no confusion matrix here"
-        raise UsageError("--plot has no effect: the report holds no confusion matrix", hint=hint)
-    from cvtool.render.confusion import draw
+    """Precision over recall where it was measured, else the confusion matrix. Raises UsageError where there is neither."""
+    key, value = next(iter(report["metrics"].items()))
+    title = f"{key} {'-' if value is None else f'{value:.4f}'} of {count(report['counts'].get('images', 0), 'picture')}"
+    if "curves" in report:
+        from cvtool.render import edf
 
-    found = report["confusion"]
-    value = report["metrics"]["accuracy" if report["task"] == "classification" else "mIoU"]
-    title = f"{'accuracy' if report['task'] == 'classification' else 'mIoU'} {value:.4f} of {count(report['counts']['images'], 'picture')}"
+        picture = edf.draw(report["curves"], {"gt": "--gt", "dt": "--dt"}, title=f"models of two spaces: {report['matching']}")
+    elif "pr_curve" in report:
+        from cvtool.render import pr
+
+        found = report["pr_curve"]
+        area = report["metrics"]["PR_area"]
+        words = f"area {'-' if area is None else f'{area:.4f}'}, mean over classes; {count(report['counts']['images'], 'picture')}"
+        picture = pr.draw(found["classes"], title="precision over recall", note=f"overlap above {found['iou']:g}; {words}")
+    elif "confusion" in report:
+        from cvtool.render.confusion import draw
+
+        found = report["confusion"]
+        picture = draw(found["categories"], found["matrix"], none=found["none"], background=found.get("background"), title=title)
+    else:
+        hint = (
+            "--per-class gives it"
+            if report["task"] == "classification"
+            else "--metric pr-curve and --metric detection-confusion can be drawn of objects"
+        )
+        raise UsageError("--plot has no effect: the report holds neither a curve nor a confusion matrix", hint=hint)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.tmp")
-    draw(found["categories"], found["matrix"], none=found["none"], title=title).save(draft, format="PNG")
+    picture.save(draft, format="PNG")
     draft.replace(path)
 
 
-_METAVARS = {type(None): "TEXT", str: "TEXT", int: "N", float: "F"}
+_METAVARS = {str: "TEXT", int: "N", float: "F"}
 
 
 def _with_own_options(function: Any) -> Any:
@@ -222,8 +242,9 @@ def _with_own_options(function: Any) -> Any:
     fixed = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     more = []
     for key, own in sorted(own_options().items()):
-        kind = Annotated[(str if own.default is None else type(own.default)) | None, _own(key.replace("_", "-"), _told(own), metavar=_METAVARS.get(type(own.default)))]  # type: ignore[misc]
-        more.append(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        kind: Any = str if own.default is None else type(own.default)
+        option = _own(key.replace("_", "-"), _told(own), metavar=_METAVARS.get(kind))
+        more.append(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]))
     function.__signature__ = signature.replace(parameters=[*fixed, *more])
     function.__annotations__ = {p.name: p.annotation for p in (*fixed, *more)}
     return function

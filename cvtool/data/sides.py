@@ -27,7 +27,8 @@ from typing import IO, Any
 from cvtool.errors import InputError, UsageError
 
 MAX_BYTES = 4 * 1024**3
-GROWTH = 15  # measured of COCO results of boxes
+SMALL = 64 * 1024**2  # read without asking how much memory there is
+GROWTH = 15  # times its size, the memory of a file as Python objects; measured of COCO results of boxes
 _LINES = (".jsonl", ".ndjson")
 
 
@@ -42,8 +43,8 @@ class Side:
     images: `{"id"?, "file_name"?, "width"?, "height"?}` each. entries: COCO annotations or results as they stand, never changed here.
     owners: for each entry the position of its image in `images`, -1 where the file names an image that its own table lacks.
     labels: of each image its class labels, best first; maps: of each image the path of its label map, if it has one; void: the values in
-    maps that are no class, None where all that are no category are void. given: the images as the file has them, with all keys; empty where it has no table.
-    categories: what the side itself declares, maybe nothing. ids: "source" if image ids may be the data set's own, "collected" if a
+    maps that are no class, None where all that are no category are void. given: the images as the file has them, with all keys; empty where it has
+    no table. categories: what the side itself declares, maybe nothing. ids: "source" if image ids may be the data set's own, "collected" if a
     writer numbered the images, so that they mean nothing to another file.
     """
 
@@ -125,8 +126,8 @@ def _load(source: Any, *, split: str | None = None, data_format: str | None = No
     suffix = path.suffix.lower()
     plain = path.is_file() and suffix in (".json", *_LINES) and data_format in (None, "coco", "coco-results", "jsonl")
     if plain and split is None:
-        if (size := path.stat().st_size) > (limit := _limit()):
-            hint = "two plain files, COCO ground truth and COCO results, are read without that; else evaluate it in parts" if limit < MAX_BYTES else None
+        if (size := path.stat().st_size) > (limit := room(GROWTH)):
+            hint = "evaluate it in parts, or as plain COCO results against plain COCO ground truth, which take half as much"
             raise InputError(f"the file has {size:,} bytes, more than the {limit:,} that there is memory for", where=path, hint=hint)
         return _sniff(path.read_bytes(), str(path), lines=suffix in _LINES)
     if plain:
@@ -141,14 +142,14 @@ def _load(source: Any, *, split: str | None = None, data_format: str | None = No
     return "records", module.read(path, split=split, **as_written), str(path)
 
 
-def _limit() -> int:
-    """The largest JSON file that is read whole, in bytes: as Python objects it takes some `GROWTH` times as much memory."""
+def room(growth: int) -> int:
+    """The largest JSON file that is read whole, in bytes, where reading it takes `growth` times as much memory."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError, IndexError):
         return MAX_BYTES
-    return min(MAX_BYTES, max(free // GROWTH, 64 * 1024**2))
+    return min(MAX_BYTES, max(free // growth, SMALL))
 
 
 def _splits(path: Path, data_format: str | None) -> list[str]:

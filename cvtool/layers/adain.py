@@ -24,10 +24,11 @@ def adain(content: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> T
     return (scale * (content - mean) / deviation + shift).to(content.dtype)
 
 
-def transfer(content: Tensor, style: Tensor, eps: float = 1e-5) -> Tensor:
+def transfer(content: Tensor, style: Tensor, eps: float = 1e-8) -> Tensor:
     """The content's map with the mean and deviation of the style's; the two may differ in height and width.
 
-    Only what is divided by needs `eps`: sqrt(v_s) (x - mu) / sqrt(v + eps) + mu_s. (Under the first root stands 1e-12, for the gradient's sake.)
+    Only what is divided by needs `eps`: sqrt(v_s) (x - mu) / sqrt(v + eps) + mu_s. (Under the first root stands 1e-12, for the gradient's sake.) It
+    is smaller than a normalisation's, so that pale maps, too, take over the deviation: of v = 0.0025, 1e-5 would leave 0.2 % of it out.
     """
     mean, deviation = statistics(style, 1e-12)
     return adain(content, deviation, mean, eps)

@@ -87,7 +87,8 @@ class Features:
     def entering(self, pictures: Tensor) -> Tensor:
         """B 1 or 3 H W in [0, 1] -> B 3 H W as the network was trained; the network follows the pictures to their device."""
         if next(self.model.parameters()).device != pictures.device:
-            self.model.to(pictures.device)
+            with torch.inference_mode(False):
+                self.model.to(pictures.device)
         mean, deviation = (pictures.new_tensor(v).view(1, -1, 1, 1) for v in (self.prepare.mean, self.prepare.std))
         return (pictures.expand(-1, 3, -1, -1) - mean) / deviation
 
@@ -124,7 +125,8 @@ _LOADED: dict[str, Features] = {}
 def shared(reference: str, *, offline: bool = False) -> Features:
     """One network for all losses of a process that name it."""
     if reference not in _LOADED:
-        _LOADED[reference] = Features.load(reference, offline=offline)
+        with torch.inference_mode(False):  # what is first asked for while validating must let gradients through afterwards
+            _LOADED[reference] = Features.load(reference, offline=offline)
     return _LOADED[reference]
 
 

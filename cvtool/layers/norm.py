@@ -33,7 +33,7 @@ def norm(name: str, channels: int, *, groups: int = 32, affine: bool = True, eps
     if name == "instance":
         return nn.InstanceNorm2d(channels, eps=eps, affine=affine)
     if name == "group":
-        return nn.GroupNorm(next(g for g in range(min(groups, channels), 0, -1) if channels % g == 0), channels, eps=eps, affine=affine)
+        return nn.GroupNorm(next(g for g in range(max(1, min(groups, channels)), 0, -1) if channels % g == 0), channels, eps=eps, affine=affine)
     if name == "none":
         return nn.Identity()
     raise UsageError(f"unknown normalisation '{name}'", hint=did_you_mean(name, NAMES) or "normalisations: " + ", ".join(NAMES))

@@ -37,6 +37,7 @@ KINDS = {  # prediction and target, and the range of values
     "pictures": "B C H W each, in [0, 1]",
     "boxes": "N 4 each, xyxy, absolute pixels",
 }
+MINIMISED = ("mean", "sum")  # how a term's values become its number
 _LITERALS: dict[str, tuple[str, ...] | str] = {"KINDS": (), "ALIASES": (), "BESIDE": (), "STEP": ""}
 
 
@@ -86,7 +87,11 @@ def compose(text: str, kind: str) -> Criterion:
         name = _known(call.name, kind)
         key = name.replace("-", "_")
         count = sum(term.name == name for term in terms)
-        terms.append(Term(f"{key}_{count + 1}" if count else key, name, weight, options(call)))
+        found = options(call)
+        if found.get("reduction", "mean") not in MINIMISED:
+            hint = f"reduction={' or reduction='.join(MINIMISED)}"
+            raise UsageError(f"loss: what is minimised is one number, and reduction={found['reduction']} of {name} gives none", hint=hint)
+        terms.append(Term(f"{key}_{count + 1}" if count else key, name, weight, found))
     if not terms:
         raise UsageError("loss: nothing is named", hint="losses: " + ", ".join(names(kind)))
     return Criterion(text, kind, tuple(terms))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvtool.errors import UsageError
 from cvtool.losses.cross_entropy import cross_entropy
 
 FORMS = ("soft", "hard")
@@ -15,7 +16,10 @@ def distillation(student: Tensor, teacher: Tensor, target: Tensor, *, form: str 
 
     student, teacher: logits B K, of which the teacher's get no gradient; target: B int64, or B K weights. (Touvron, eq. 2 and 3; the hard form is
     printed with l = 1/2. A seed text prints KL(student, teacher); it is the teacher's distribution over which the mean is taken.)
+    Raises UsageError for another form.
     """
+    if form not in FORMS:
+        raise UsageError(f"form of distillation is {' or '.join(FORMS)}, not '{form}'")
     told = soft(student, teacher, temperature=temperature) if form == "soft" else hard(student, teacher)
     return (1 - weight) * cross_entropy(student, target) + weight * told
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvtool.losses._reduce import reduced
+from cvtool.losses._reduce import reduced, within
 from cvtool.losses._targets import labelled, weights_of
 
 KINDS = ("labels", "semantic")
@@ -27,3 +27,9 @@ def focal(logits: Tensor, target: Tensor, *, alpha: float | None = 0.25, gamma: 
     if alpha is not None:
         loss = (alpha * y + (1 - alpha) * (1 - y)) * loss
     return reduced(loss, reduction)
+
+
+def check(*, alpha: float | None, gamma: float, **others: object) -> None:
+    """Raises UsageError for a weight that is no share, and for an exponent that would look away from what is wrong."""
+    within("focal", "alpha", alpha, 0, 1)
+    within("focal", "gamma", gamma, 0)

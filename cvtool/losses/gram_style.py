@@ -37,7 +37,12 @@ def gram(maps: Tensor) -> Tensor:
 
 
 def layer_loss(own: Tensor, theirs: Tensor, *, form: str = "gatys") -> Tensor:
-    """E_l of two maps B C H W; they may differ in size under "johnson" alone, which divides each matrix by its own C H W."""
+    """E_l of two maps B C H W; they may differ in size under "johnson" alone, which divides each matrix by its own C H W.
+
+    Raises UsageError for another form.
+    """
+    if form not in FORMS:
+        raise UsageError(f"form of gram-style is {' or '.join(FORMS)}, not '{form}'")
     count, size = own.shape[1], own.shape[2] * own.shape[3]  # N, M
     if form == "johnson":
         return (gram(own) / (count * size) - gram(theirs) / (count * theirs.shape[2] * theirs.shape[3])).square().sum(dim=(1, 2)).mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cvtool.losses._reduce import within
 from cvtool.losses._targets import labelled, weights_of
 
 KINDS = ("labels", "semantic")
@@ -25,3 +26,8 @@ def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0) -> Tensor:
     each = (scores[:, None, :] - scores[:, :, None] + margin).clamp(min=0)  # N y j
     each = each * (1 - torch.eye(scores.shape[1], device=scores.device, dtype=scores.dtype))
     return (weights_of(target, scores) * each.sum(dim=2)).sum() / max(1, len(scores))
+
+
+def check(*, margin: float) -> None:
+    """Raises UsageError for a margin below 0, which would ask the true class to come after the others."""
+    within("hinge", "margin", margin, 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cvtool.losses._reduce import within
+
 KINDS = ("pictures",)
 
 
@@ -19,3 +21,8 @@ def rmsle(prediction: Tensor, target: Tensor, *, root: bool = True, least: float
         return mean
     tiny = torch.finfo(mean.dtype).tiny
     return torch.where(mean > 0, mean.clamp(min=tiny).sqrt(), mean)  # the root's slope at 0 is infinite: there it is 0
+
+
+def check(*, least: float, **others: object) -> None:
+    """Raises UsageError for a least value without a logarithm."""
+    within("rmsle", "least", least, 0, open_low=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvtool.losses._reduce import within
 from cvtool.losses._targets import labelled, weights_of
 
 KINDS = ("labels", "semantic")
@@ -22,3 +23,8 @@ def sigmoid_bce(logits: Tensor, target: Tensor, *, alpha: float | None = None) -
     if alpha is not None:
         loss = (alpha * y + (1 - alpha) * (1 - y)) * loss
     return loss.sum() / max(1, len(logits))
+
+
+def check(*, alpha: float | None) -> None:
+    """Raises UsageError for a weight that is no share."""
+    within("sigmoid-bce", "alpha", alpha, 0, 1)

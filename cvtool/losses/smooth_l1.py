@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvtool.losses._reduce import reduced
+from cvtool.losses._reduce import reduced, within
 
 KINDS = ("boxes", "pictures")
 ALIASES = ("huber",)
@@ -21,3 +21,8 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0, reductio
     if beta > 0:
         x = torch.where(x < beta, x.square() / (2 * beta), x - beta / 2)
     return reduced(x, reduction)
+
+
+def check(*, beta: float, **others: object) -> None:
+    """Raises UsageError for a threshold below 0."""
+    within("smooth-l1", "beta", beta, 0)

@@ -87,6 +87,9 @@ def find(name: str) -> Metric:
         return metric
     if (known := _names().get(plain(name))) is not None:
         return catalogue()[known]
+    owners = [metric.name for metric in catalogue().values() if plain(name) in map(plain, metric.keys)]
+    if owners:
+        raise UsageError(f"'{name}' is reported by several metrics", hint=f"name one: {', '.join(owners)}")
     raise UsageError(f"unknown metric '{name}'", hint=did_you_mean(plain(name), _names()) or "`cvtool evaluate --list` shows all of them")
 
 

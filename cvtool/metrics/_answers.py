@@ -15,8 +15,8 @@ import numpy as np
 class Answers:
     """N pictures. true: class; found: the likeliest class found, -1 where that is none of the K or nothing was found.
 
-    place: the place of the true class in the list, from 0, -1 where it is not in it. listed: how many classes were listed. confidence: of the likeliest,
-    nan where it has no score. classes: K.
+    place: the place of the true class in the list, from 0, -1 where it is not in it. listed: how many classes were listed. confidence: of the
+    likeliest, nan where it has no score. classes: K.
     """
 
     true: np.ndarray  # N int

@@ -20,6 +20,7 @@ from typing import Any
 
 from cvtool.metrics.coco import pick_backend
 
+GROWTH = 7  # times its size, the memory of a file in the engine; measured of COCO results of boxes
 _CHUNK = 1 << 18  # bytes; small enough to stay in a core's cache while every key is counted in it
 _IDS = re.compile(rb'"image_id"\s*:\s*(\d+)')
 _CATEGORIES = re.compile(rb'"category_id"\s*:\s*(\d+)')
@@ -61,6 +62,11 @@ def open_clean(gt: Path, dt: Path, iou_type: str, backend: str) -> Clean | None:
     """The two files, or None where something about them needs a closer look, or another engine was asked for."""
     if iou_type == "keypoints" or pick_backend(backend) != "hotcoco" or _start(gt)[:1] != b"{" or _start(dt)[:1] != b"[":
         return None
+    if (size := max(gt.stat().st_size, dt.stat().st_size)) > 64 * 1024**2:
+        from cvtool.data.sides import room
+
+        if size > room(GROWTH):  # the long way, which needs more, refuses it and says so
+            return None
     # results: masks come without boxes, for with a box the areas would be the boxes'
     if b'"category"' in _start(dt):  # names, which outrank the ids
         return None
@@ -68,7 +74,7 @@ def open_clean(gt: Path, dt: Path, iou_type: str, backend: str) -> Clean | None:
     counts = _count(dt, b'"score"', shape, b"-", *boxed)
     if counts is None or counts[0] != counts[1] or counts[0] == 0 or any(counts[3:]):  # a mask beside a box would get the box's area
         return None
-    if counts[2] and _NEGATIVE.search(dt.read_bytes()) or _repeats(dt):
+    if (counts[2] and _NEGATIVE.search(dt.read_bytes())) or _repeats(dt):
         return None
     listed = _count(gt, b'"file_name"', b'"ignore"', b'"area"', b'"bbox"', b'"iscrowd"', *([] if iou_type == "bbox" else [b'"segmentation"']))
     if listed is None or listed[1] or len(set(listed[2:])) > 1:

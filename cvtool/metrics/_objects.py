@@ -17,8 +17,8 @@ class Objects:
     """Both sides, ready to score.
 
     document: COCO ground truth: `images` (id, maybe height and width), `annotations` (complete, ids from 1), `categories`. results: COCO results in
-    the order given, every one of a known image and category; without scores where the detections had none. category_ids: only these, where given.
-    limits: ascending limits of detections an image and category. originals: the images as the ground truth's file gives them, in the same order.
+    the order given, every one of a known image and category. category_ids: only these, where given. limits: ascending limits of detections an image
+    and category. scored: whether the detections have scores of their own; else each has the score 1 and `iscrowd`, for they are annotations.
     Of two files that hotcoco itself has read, `document` and `results` are its objects; `as_dicts` gives plain ones.
     """
 

@@ -1,8 +1,9 @@
 """COCO's figures under image weights: matched once, sorted once, then weighted sums.
 
-Images that count twice give what pycocotools gives for a data set that holds them twice (with fresh ids), without matching anything again. Matching is
-of one image and class, so that weights change it nowhere; of the weighted precision curve only the places of true positives are computed, where
-alone its envelope can change. Detections of one image and class with equal scores count as if all copies of the first stood before those of the second.
+Images that count twice give what pycocotools gives for a data set that holds them twice (with fresh ids), without matching anything again. Matching
+is of one image and class, so that weights change it nowhere; of the weighted precision curve only the places of true positives are computed, where
+alone its envelope can change. Detections of one image and class with equal scores count as if all copies of the first stood before those of the
+second.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class _Row:
 class Matches:
     """Which detection found what, of every class, area range and threshold."""
 
-    def __init__(self, cells: dict[tuple[int, int], _Cell], keys: Sequence[str], areas: Sequence[str], thresholds: Sequence[float], limits: Any) -> None:
+    def __init__(
+        self, cells: dict[tuple[int, int], _Cell], keys: Sequence[str], areas: Sequence[str], thresholds: Sequence[float], limits: Any
+    ) -> None:
         self.cells, self.keys, self.areas, self.thresholds, self.limits = cells, list(keys), list(areas), list(thresholds), list(limits)
         self.scores: dict[int, np.ndarray] = {}  # class -> scores of the detections of its cell of all areas
         self.images = 0
@@ -112,14 +115,16 @@ class Matches:
         def mean(sums: np.ndarray, area: int, iou: float | None = None) -> np.ndarray:
             rows = sums if iou is None else sums[[t for t, value in enumerate(self.thresholds) if np.isclose(value, iou)]]
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.where(classes[area] > 0, rows.sum(0) / (classes[area] * len(rows)), np.nan) if len(rows) else np.full(rows.shape[-1], np.nan)
+                return (
+                    np.where(classes[area] > 0, rows.sum(0) / (classes[area] * len(rows)), np.nan) if len(rows) else np.full(rows.shape[-1], np.nan)
+                )
 
         values = {}
         for key in self.keys:
             kind, rest = key[:2], key[2:]
             area = next((a for a, name in enumerate(self.areas) if a and name[0] == rest), 0)
             table = precision if kind == "AP" else recall
-            iou = int(rest) / 100 if rest.isdigit() and (kind == "AP" or len(self.limits) == 1 and int(rest) in (50, 75)) else None
+            iou = int(rest) / 100 if rest.isdigit() and (kind == "AP" or (len(self.limits) == 1 and int(rest) in (50, 75))) else None
             if kind == "AR" and rest.isdigit() and iou is None and int(rest) in few:
                 values[key] = mean(few[int(rest)], 0)
             else:
@@ -151,7 +156,11 @@ class Matches:
         found = np.bincount(image[kept].astype(int), hit[kept].astype(float), minlength=self.images)
         said = np.bincount(image[kept].astype(int), minlength=self.images)
         with np.errstate(invalid="ignore"):
-            return {"f1": np.where(said + objects > 0, 2 * found / (said + objects), np.nan), "missed": objects - found, "false_positives": said - found}
+            return {
+                "f1": np.where(said + objects > 0, 2 * found / (said + objects), np.nan),
+                "missed": objects - found,
+                "false_positives": said - found,
+            }
 
 
 def _area_under(right: np.ndarray, counted: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -170,7 +179,7 @@ def _read(entry: dict, rows: dict[tuple[int, int], _Row], places: dict[int, int]
     place = places[entry["image_id"]]
     found = len(entry["dtScores"])
     if not row.matched:
-        row.matched, row.ignored = ([[] for _ in engine.thresholds] for _ in range(2))
+        row.matched, row.ignored = [[] for _ in engine.thresholds], [[] for _ in engine.thresholds]
     if found:
         row.images += [place] * found
         row.scores += list(entry["dtScores"])

@@ -1,8 +1,8 @@
 """Two annotations of the same images: precision, recall, F1 and mean overlap of objects matched one to one, without scores.
 
-Of each image and class, the pairs of greatest intersection over union are matched first; a pair needs 0.5. Exchanging the sides exchanges precision and
-recall and changes nothing else. Crowds are neither found nor missed, and an object that is left over and lies half inside a crowd of the
-other side counts as nothing.
+Of each image and class, the pairs of greatest intersection over union are matched first; a pair needs 0.5. Exchanging the sides exchanges precision
+and recall and changes nothing else. Crowds are neither found nor missed, and an object that is left over and lies half inside a crowd of the other
+side counts as nothing.
 """
 
 from __future__ import annotations

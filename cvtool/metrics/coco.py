@@ -270,9 +270,7 @@ def _with_pycocotools(gt: dict, dt: list[dict], iou_type: str, limits: list[int]
     )
 
 
-def _pycocotools_scorer(
-    gt: dict, dt: list[dict], iou_type: str, limits: Sequence[int], category_ids: Sequence[int] | None
-) -> tuple[Any, Any]:
+def _pycocotools_scorer(gt: dict, dt: list[dict], iou_type: str, limits: Sequence[int], category_ids: Sequence[int] | None) -> tuple[Any, Any]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

@@ -13,15 +13,15 @@ LOWER = ("JS",)
 def js(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """(KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2: ... K and ... K -> ... in [0, ln 2], never NaN, the same both ways to the bit.
 
-    Summed as log(2 p / (p + q)), so that disjoint ones give ln 2 exactly and equal ones 0.
+    Computed as the mean, by m, of ln 2 - H(r), r = p / (p + q) the odds of an outcome: no logarithm of 0, ln 2 exactly for disjoint ones, 0 for equal.
     """
     p, q = (np.asarray(one, np.float64) for one in (p, q))
-    both = np.where(p + q > 0, p + q, 1)
-
-    def half(one: np.ndarray) -> np.ndarray:
-        return np.where(one > 0, one * np.log(np.where(one > 0, 2 * (one / both), 1)), 0).sum(-1)
-
-    return np.clip((half(p) + half(q)) / 2, 0, np.log(2))
+    both = p + q
+    odds = np.stack([p, q]) / np.where(both > 0, both, 1)
+    uncertain = -(odds * np.log(np.where(odds > 0, odds, 1))).sum(0)  # H(r) in nats
+    mass = both.sum(-1)
+    share = (both * (1 - uncertain / np.log(2))).sum(-1) / np.where(mass > 0, mass, 1)
+    return np.clip(share, 0, 1) * np.log(2)
 
 
 def compute(true: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:

@@ -34,9 +34,13 @@ class MeanIoU:
         self.confusion = np.zeros((classes + 1, classes + 1), np.int64)
 
     def update(self, found: Any, true: Any) -> None:
-        """Two H W integer maps of one picture."""
+        """Two H W integer maps of one picture. Raises ValueError where the truth is neither a class nor void."""
         last = self.classes
-        found, true = (np.asarray(one).astype(np.int64) for one in (found, true))
+        found, true = np.asarray(found), np.asarray(true)
+        if last < IGNORE:
+            self.confusion += _joint_of_bytes(_as_bytes(found), _as_bytes(true), last)
+            return
+        found, true = found.astype(np.int64), true.astype(np.int64)
         found = np.where((found < 0) | (found >= last), last, found)
         pairs = np.where(true == IGNORE, last, true) * (last + 1) + found
         self.confusion += np.bincount(pairs.ravel(), minlength=(last + 1) ** 2).reshape(last + 1, last + 1)
@@ -53,6 +57,29 @@ class MeanIoU:
     def _sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Pixels of each class: rightly found, true, found where the truth is known, found on void."""
         return tuple(counts(None, None, self.confusion))  # type: ignore[return-value]
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    """Labels as uint8; what lies outside of 0..255 becomes 255, which is no class on either side."""
+    if values.dtype == np.uint8:
+        return values
+    if values.size and (values.min() < 0 or values.max() > IGNORE):
+        values = np.where((values < 0) | (values > IGNORE), IGNORE, values)
+    return values.astype(np.uint8)
+
+
+def _joint_of_bytes(found: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """The confusion matrix of uint8 maps: all 65,536 pairs of bytes are counted, and then the few of them that are classes put together.
+
+    No pixel is compared with anything, which takes most of the time of the usual way.
+    """
+    pairs = np.left_shift(true, 8, dtype=np.uint16)
+    pairs |= found
+    every = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+    if every[classes:IGNORE].any():
+        raise ValueError(f"the truth has a label that is neither one of {classes} classes nor void (255)")
+    known = np.concatenate([every[:classes], every[IGNORE:]])
+    return np.concatenate([known[:, :classes], known[:, classes:].sum(1, keepdims=True)], 1)
 
 
 def counts(found: Any, true: Any, confusion: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from cvtool.metrics._overlaps import Table
 from cvtool.metrics._ranking import Ranking
 
 KIND = "objects"
-ALIASES = ("precision-recall", "pr")
+ALIASES = ("precision-recall",)
 KEYS = {
     "precision": "of the detections at or above the confidence asked for, those that are right",
     "recall": "of the objects, those that they find",
@@ -54,7 +54,11 @@ def of_objects(objects: Objects, *, iou: float = 0.5, min_score: float = 0.0) ->
         return whole, rows
 
     whole, rows = values(np.ones((1, len(table.images))))
-    curves = {name: _curve(ranking, found, objects_) for name, (_, found, objects_) in zip(table.names, ranking.of_classes(), strict=True)}
+    area = rows["PR_area"][0]
+    curves = {
+        name: _curve(ranking, found, theirs) | {"area": None if np.isnan(area[k]) else float(area[k])}
+        for name, (k, found, theirs) in zip(table.names, ranking.of_classes(), strict=True)
+    }
     return Part(
         metrics={key: float(value[0]) for key, value in whole.items()},
         per_class={

@@ -24,15 +24,18 @@ def spread(kernel: int, dilation: int) -> int:
     return dilation * (kernel - 1) + 1
 
 
-def im2col(x: Tensor, kernel: int, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """B C H W -> B N C*k*k: a row a place of the output, in it what the kernel reads there. 3 x 227 x 227, kernel 11, stride 4: 3025 rows of 363."""
+def im2col(x: Tensor, kernel: int | tuple[int, int], *, stride: int = 1, padding: int = 0) -> Tensor:
+    """B C H W -> B N C*k*k: a row a place of the output, in it what the kernel (k x k, or its two sides) reads there.
+
+    3 x 227 x 227, kernel 11, stride 4: 3025 rows of 363.
+    """
     return F.unfold(x, kernel, padding=padding, stride=stride).transpose(1, 2)
 
 
 def conv2d_im2col(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """A convolution as one matrix product: patches (B N C*k*k) @ kernels (C*k*k M) -> B M h w. weight: M C k k."""
-    kernel = weight.shape[-1]
-    height, width = (out_size(side, kernel, stride=stride, padding=padding) for side in x.shape[-2:])
+    """A convolution as one matrix product: patches (B N C*k*k) @ kernels (C*k*k M) -> B M h w. weight: M C k k (or k k')."""
+    kernel = int(weight.shape[-2]), int(weight.shape[-1])
+    height, width = (out_size(side, k, stride=stride, padding=padding) for side, k in zip(x.shape[-2:], kernel, strict=True))
     y = im2col(x, kernel, stride=stride, padding=padding) @ weight.flatten(1).t()  # B N M
     y = y if bias is None else y + bias
     return y.transpose(1, 2).unflatten(2, (height, width))

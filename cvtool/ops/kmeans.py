@@ -21,6 +21,8 @@ class Clusters:
 
 def squared(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """N D, K D -> N K squared Euclidean distances."""
+    origin = centres.mean(0)  # far from it the products below would have lost the digits that differ
+    points, centres = points - origin, centres - origin
     found = (points**2).sum(1)[:, None] - 2 * points @ centres.T + (centres**2).sum(1)
     return np.maximum(found, 0)
 

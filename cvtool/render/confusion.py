@@ -13,8 +13,11 @@ MOST = 1800  # pixels of the matrix's side
 INK, FAINT, DEEP = (33, 37, 41), (134, 142, 150), (16, 74, 158)
 
 
-def draw(names: Sequence[str], matrix: Sequence[Sequence[int]], *, none: Sequence[int] | None = None, title: str = "") -> Image.Image:
-    """names: of the K classes; matrix: K x K counts; none: of each row what was found to be no class, a last column if there is any.
+def draw(
+    names: Sequence[str], matrix: Sequence[Sequence[int]], *, none: Sequence[int] | None = None, background: Sequence[int] | None = None, title: str = ""
+) -> Image.Image:
+    """names: of the K classes; matrix: K x K counts; none: of each row what was found to be no class, a last column if there is any; background: of each
+    column what was found where no class is, a last row if there is any.
 
     Cells name their share in percent where they are large enough.
     """
@@ -23,11 +26,15 @@ def draw(names: Sequence[str], matrix: Sequence[Sequence[int]], *, none: Sequenc
     if none is not None and any(none):
         columns.append("none")
         rows = [[*row, other] for row, other in zip(rows, none, strict=True)]
+    lines = columns[: len(rows)]
+    if background is not None and any(background):
+        lines.append("background")
+        rows.append([*background, *[0] * (len(columns) - len(background))])
     cell = max(4, min(56, MOST // len(columns)))
     size = max(7, min(15, round(cell * 0.45)))
     font, small, large = (ImageFont.load_default(points * SCALE) for points in (size, max(7, size - 2), 17))
     labels = cell >= 9
-    width = max(font.getlength(name) for name in columns) / SCALE if labels else 0
+    width = max(font.getlength(name) for name in (*columns, *lines)) / SCALE if labels else 0
     left, top = round(min(width, 220)) + 34, round(min(width, 220)) + 62
     out = Image.new("RGB", ((left + cell * len(columns) + 24) * SCALE, (top + cell * len(rows) + 24) * SCALE), "white")
     pen = ImageDraw.Draw(out)
@@ -44,7 +51,7 @@ def draw(names: Sequence[str], matrix: Sequence[Sequence[int]], *, none: Sequenc
                 fill = (255, 255, 255) if share > 0.45 else INK
                 pen.text((x + cell * SCALE / 2, y + cell * SCALE / 2), text, fill=fill, font=small, anchor="mm")
         if labels:
-            pen.text(((left - 8) * SCALE, (top + (i + 0.5) * cell) * SCALE), _short(columns[i], font, 220), fill=INK, font=font, anchor="rm")
+            pen.text(((left - 8) * SCALE, (top + (i + 0.5) * cell) * SCALE), _short(lines[i], font, 220), fill=INK, font=font, anchor="rm")
     for j, name in enumerate(columns) if labels else ():
         _upright(out, _short(name, font, 220), font, round((left + (j + 0.5) * cell) * SCALE), (top - 8) * SCALE)
     return out.resize((out.width // SCALE, out.height // SCALE), Image.Resampling.LANCZOS)

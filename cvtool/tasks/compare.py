@@ -1,6 +1,7 @@
 """How sure a number is, and whether it is another than the last time: bootstrap intervals, and a paired comparison with older output.
 
-The units (pictures) are drawn again with replacement; old and new output are measured of the same drawing, so that what is hard for both counts for neither.
+The units (pictures) are drawn again with replacement; old and new output are measured of the same drawing, so that what is hard for both counts for
+neither.
 """
 
 from __future__ import annotations
@@ -31,6 +32,19 @@ def intervals(measured: Measured, level: float, resamples: int, seed: int) -> di
 
 def _intervals(measured: Measured, values: dict[str, np.ndarray], level: float) -> dict[str, Any]:
     return {"intervals": {key: list(interval(values[key], level)) for key in measured.metrics if key in values}}
+
+
+def outside(report: Mapping[str, Any]) -> str | None:
+    """What is to be said where a figure lies outside its own interval, or None."""
+    odd = [
+        key
+        for key, (low, high) in report.get("intervals", {}).items()
+        if None not in (low, high, report["metrics"][key]) and not low <= report["metrics"][key] <= high
+    ]
+    if not odd:
+        return None
+    why = "drawn again, the rarest classes or objects fall out, so its interval lies beside it"
+    return f"{', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''} outside the bootstrap interval: {why}; compare with --baseline instead"
 
 
 def _how(measured: Measured, level: float, resamples: int, seed: int) -> dict[str, Any]:
@@ -82,11 +96,12 @@ def compare(
     seed: int,
     fail_insignificant: bool,
 ) -> dict[str, Any]:
-    """`comparison`, a part of a report: baseline, metrics (old, new, difference, and interval, p, significant where it was resampled), limits; and, as of
-    `intervals`, `intervals` and `bootstrap`.
+    """`comparison`, a part of a report: baseline, metrics (old, new, difference; interval, p and significant where it was resampled) and limits.
 
-    report: what `new` became. limits: the largest drops allowed; a row fails where the drop exceeds it and is significant (or nothing is known of that),
-    or `fail_insignificant`. Raises InputError for another protocol or other ground truth, UsageError for a limit of an unknown metric.
+    Beside it, as of `intervals`, `intervals` (where a level was given) and `bootstrap`.
+
+    report: what `new` became. limits: the largest drops allowed; a row fails where the drop exceeds it and is significant (or nothing is known of
+    that), or `fail_insignificant`. Raises InputError for another protocol or other ground truth, UsageError for a limit of an unknown metric.
     """
     before = old if isinstance(old, Mapping) else _as_report(old)
     _same_protocol(report, before)
@@ -101,6 +116,8 @@ def compare(
             raise InputError("the baseline was measured of other pictures")
         values, others = _values([new, old], resamples, seed)
         for key, row in rows.items():
+            if row["difference"] is None or key not in values:
+                continue
             change = values[key] - others[key]
             low, high = interval(change, level or LEVEL)
             row |= {"interval": [low, high], "p": p_value(change), "significant": bool(low > 0 or high < 0)}

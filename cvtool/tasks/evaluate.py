@@ -1,8 +1,8 @@
 """Evaluate what a model said: find out what is compared, have it measured, and say what was done.
 
-What is measured is named (`metrics`), or follows from the ground truth: objects, a class for each picture, label maps, panoptic files, embeddings; each is a
-file of `cvtool/tasks/evaluation/`. Nothing is mis-scored in silence: whatever was left out, renumbered or matched otherwise than by equal ids is a line of
-`warnings`, and where nothing can be compared it is an error and not a 0.
+What is measured is named (`metrics`), or follows from the ground truth: objects, a class for each picture, label maps, panoptic files, embeddings;
+each is a file of `cvtool/tasks/evaluation/`. Nothing is mis-scored in silence: whatever was left out, renumbered or matched otherwise than by equal
+ids is a line of `warnings`, and where nothing can be compared it is an error and not a 0.
 """
 
 from __future__ import annotations
@@ -86,6 +86,10 @@ def evaluate(
         from cvtool.tasks.compare import intervals
 
         done |= plain(intervals(measured, interval, resamples, seed))
+    if "intervals" in done:
+        from cvtool.tasks.compare import outside
+
+        done["warnings"] += [words] if (words := outside(done)) else []
     if wanted:
         done["gates"] = gating.verdicts(wanted, done)
     return done
@@ -98,7 +102,10 @@ def failed(report: dict[str, Any]) -> list[str]:
 
 
 def measure(gt: Any, dt: Any, *, metrics: str | Sequence[str] | None = None, options: Options, by_class: bool = False) -> Measured:
-    """What one evaluation gives before it becomes a report; `by_class`: with the classes' own, where the kind has them. Raises InputError and UsageError."""
+    """What one evaluation gives before it becomes a report. by_class: with the classes' own figures, where the kind has them.
+
+    Raises InputError and UsageError.
+    """
     from cvtool.tasks.evaluation._asked import asked, kind_of
 
     calls: list[Call] = asked(metrics)
@@ -106,7 +113,9 @@ def measure(gt: Any, dt: Any, *, metrics: str | Sequence[str] | None = None, opt
     if kind is None:
         kind, gt = _look(gt, dt, options)
     named = f"--metric {calls[0].name} is of {kind.name}" if calls else None
-    refuse_without_effect(kind, options, named or f"the ground truth is for {next((task for task, name in TASKS.items() if name == kind.name), kind.name)}")
+    refuse_without_effect(
+        kind, options, named or f"the ground truth is for {next((task for task, name in TASKS.items() if name == kind.name), kind.name)}"
+    )
     options.per_class = options.per_class or (by_class and "per_class" in kind.takes)
     options.extra = {key: default for key, (_, default) in kind.own.items()} | options.extra
     return kind.load().score(gt, dt, metrics=calls, options=options)

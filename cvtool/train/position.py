@@ -14,7 +14,8 @@ BETTER = (("AP", True), ("val_mIoU", True), ("val_accuracy", True), ("val_loss",
 class Position:
     """`batch` batches of `epoch` done, `turn` optimiser turns in all, and what the tick and the epoch at hand have gathered.
 
-    best: of the deciding value, larger is better; at epoch `best_epoch`, whose mean training loss was `best_loss`. bad: validations since then.
+    best: of the deciding value, larger is better; at epoch `best_epoch`, whose mean training loss was `best_loss` and whose validation's loss was
+    `best_val_loss`. bad: validations since then, score: the deciding value of the last.
     first: the first turn's loss. ended: before its time, because a validation was good enough.
     """
 
@@ -28,6 +29,8 @@ class Position:
     best: float | None = None
     best_epoch: int | None = None
     best_loss: float | None = None
+    best_val_loss: float | None = None
+    score: float | None = None
     bad: int = 0
     first: float | None = None
     ended: bool = False
@@ -56,9 +59,10 @@ class Position:
         """Whether a validation is the best so far. Counts those that are not; one that measured nothing says nothing."""
         for name, larger in better:
             if name in values and math.isfinite(values[name]):
-                score = values[name] if larger else -values[name]
-                if self.best is None or score > self.best:
-                    self.best, self.best_epoch, self.best_loss, self.bad = score, self.epoch + 1, loss, 0
+                self.score = values[name] if larger else -values[name]
+                if self.best is None or self.score > self.best:
+                    self.best, self.best_epoch, self.best_loss, self.bad = self.score, self.epoch + 1, loss, 0
+                    self.best_val_loss = values.get("val_loss")
                     return True
                 break
         self.bad += bool(values)

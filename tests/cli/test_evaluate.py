@@ -135,3 +135,97 @@ def test_keypoint_table(files) -> None:
     assert _words("AR50", [20]) == "average recall, overlap of 0.50 or more"
     assert _words("AR10", [1, 10, 100]) == "average recall, the best 10 detections of an image and class"
     assert _words("APm", [20]).startswith("average precision, medium objects")
+
+
+def test_gates_decide_after_everything_is_written(cvtool, files) -> None:
+    words = [
+        "evaluate",
+        "--gt",
+        "gt.json",
+        "--dt",
+        "dt.json",
+        "--gate",
+        "AP>=0.9",
+        "--gate",
+        "per_class.dog.AP50 > 0.5",
+        "--gate",
+        "per_class.cat.AP>0",
+    ]
+    done = cvtool(*words, "--junit", "out/report.xml", "--summary", "out/summary.md", "-o", "report.json")
+    assert done.returncode == 6
+    lines = done.stderr.splitlines()
+    assert "cvtool evaluate: passed: AP>=0.9: AP is 1" in lines
+    assert lines[-2:] == [
+        "cvtool evaluate: 1 of 3 gates failed",
+        "  per_class.cat.AP>0: the report has no 'per_class.cat.AP': did you mean per_class.dog.AP or per_class.dog.APs or per_class.dog.APm?",
+    ]
+    report = json.loads((files / "report.json").read_text())
+    assert [(row["passed"], row["value"] is None) for row in report["gates"]] == [(True, False), (True, False), (False, True)]
+    assert 'failures="1"' in (files / "out/report.xml").read_text()
+    assert "**failed**" in (files / "out/summary.md").read_text()
+    again = cvtool(*words, "--junit", "out/report.xml", "-q")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "report.xml exists" in again.stderr
+    assert json.loads(cvtool(*words[:-2], "-q", "--summary", "out/summary.md").stdout)["gates"][1]["passed"]
+    assert (files / "out/summary.md").read_text().count("### cvtool evaluate") == 2
+
+
+def run_in(*words: str) -> tuple[int, str]:
+    """Exit code and stderr of one command line, in this process."""
+    import contextlib
+    import io
+
+    from cvtool.__main__ import main
+
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
+        code = main(["evaluate", *words])
+    return code, err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--junit", "x.xml"], "--junit has no effect without --gate"),
+        (["--resamples", "10"], "--resamples has no effect without --interval"),
+        (["--seed", "1"], "--seed has no effect without --interval"),
+        (["--gate", "AP=0.5"], "'AP==0.5'"),
+        (["--max-drop", "0.1"], "--max-drop has no effect without --baseline"),
+        (["--metric", "accuracy,miou"], "accuracy is of classes and mean-iou of maps"),
+        (["--interval", "95"], "between 0 and 1"),
+        (["--max-drop", "x", "--baseline", "dt.json"], "is no drop"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_work(files, monkeypatch, words: list[str], text: str) -> None:
+    monkeypatch.chdir(files)
+    code, err = run_in("--gt", "gt.json", "--dt", "none.json", *words)
+    assert code == 2
+    assert text in err
+    assert len(err.splitlines()) <= 3
+
+
+def test_a_table_with_intervals_slices_and_a_comparison(files) -> None:
+    from cvtool.cli.evaluate import table
+    from cvtool.tasks.evaluate import evaluate
+
+    gt = TRUTH | {"images": [TRUTH["images"][0] | {"weather": "rain"}, {"id": 2, "file_name": "b.jpg", "weather": "sun"}]}
+    (files / "gt.json").write_text(json.dumps(gt))
+    paths = files / "gt.json", files / "dt.json"
+    lines = table(evaluate(*paths, interval=0.9, resamples=20, slices=["weather"], baseline=paths[1]))
+    assert "[1.0000, 1.0000]" in next(line for line in lines if line.split()[:1] == ["AP"])
+    assert any(line.split()[:4] == ["weather", "units", "AP", "AP50"] for line in lines)
+    assert any(line.split()[:3] == ["rain", "1", "1.0000"] for line in lines)
+    assert any(line.endswith("p = 1.000, not significant") for line in lines)
+
+
+def test_xml_of_odd_names() -> None:
+    import xml.etree.ElementTree as ElementTree
+
+    from cvtool.cli._junit import junit, summary
+
+    row = {"gate": 'a<"&\x01>b>=1', "value": None, "passed": False, "why": "the report has no '<|>'"}
+    report = {"task": "detection", "metrics": {"a|b": None}, "gates": [row], "matching": "x", "warnings": ["one\ntwo"]}
+    case = ElementTree.fromstring(junit(report))[0][0]
+    assert case.attrib["name"] == 'a<"&?>b>=1'
+    assert case[0].attrib["message"] == "the report has no '<|>'"
+    assert "a\\|b" in summary(report)
+    assert "one two" in summary(report)

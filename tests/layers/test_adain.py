@@ -24,6 +24,15 @@ def test_the_output_has_the_styles_mean_and_deviation(seed):
 
 
 @pytest.mark.system("adain")
+def test_a_pale_map_takes_over_the_styles_deviation_and_a_flat_one_its_mean():
+    content, style = 0.05 * torch.randn(1, 5, 8, 6), 2 + 5 * torch.randn(1, 5, 11, 3)
+    made = transfer(content, style)
+    torch.testing.assert_close(made.var((2, 3), correction=0).sqrt(), style.var((2, 3), correction=0).sqrt(), atol=1e-4, rtol=0)
+    flat = transfer(torch.full((1, 5, 8, 6), 0.25), style)
+    torch.testing.assert_close(flat, style.mean((2, 3), keepdim=True).expand(1, 5, 8, 6))
+
+
+@pytest.mark.system("adain")
 def test_it_is_the_equation():
     x, scale, shift = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 1, 1), torch.randn(2, 3, 1, 1)
     mean, deviation = x.mean((2, 3), keepdim=True), (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from cvtool.errors import UsageError
 from cvtool.losses.distillation import distillation, hard, soft
 
 
@@ -63,3 +64,9 @@ def test_the_teacher_feels_nothing(logits):
     (soft(student, teacher, temperature=2.0) + hard(student, teacher)).backward()
     assert teacher.grad is None
     assert student.grad.abs().sum() > 0
+
+
+@pytest.mark.system("distillation")
+def test_there_are_two_forms(logits):
+    with pytest.raises(UsageError, match="soft or hard, not 'mild'"):
+        distillation(*logits, form="mild")

@@ -189,3 +189,22 @@ def test_identity_through_a_trained_network(features, pair, small_network):
     loss.backward()
     assert a.grad.abs().sum() > 0
     assert b.grad is None
+
+
+@pytest.mark.system("perceptual")
+def test_a_network_first_asked_for_while_validating_lets_gradients_through_afterwards(small_network, tmp_path, pair):
+    import shutil
+
+    own = shutil.copy(small_network, tmp_path / "once.safetensors")  # a name that no other test has had loaded
+    loss = losses.compose(f"perceptual:net={own},layer=relu1_1", "pictures")
+    with torch.inference_mode():
+        loss(*pair)
+    picture = pair[0].clone().requires_grad_()
+    loss(picture, pair[1])["perceptual"].backward()
+    assert picture.grad.abs().sum() > 0
+
+
+@pytest.mark.system("gram-style")
+def test_a_form_that_there_is_not_is_told(features, pair):
+    with pytest.raises(UsageError, match="gatys or johnson"):
+        gram_style(*pair, features=features, layers=["relu1_1"], form="rms")

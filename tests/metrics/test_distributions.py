@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvtool.metrics import emd, entropy, js, kl
@@ -97,6 +97,7 @@ def test_js_of_disjoint_ones_is_ln_2_exactly():
 
 
 @pytest.mark.system("emd")
+@settings(max_examples=40)
 @given(two())
 def test_emd_is_the_linear_program_and_scipys(pair):
     p, q = pair

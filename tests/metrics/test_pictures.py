@@ -29,27 +29,34 @@ def test_an_error_of_one_is_48_13_db_and_equal_pictures_are_infinite(picture):
 @pytest.mark.system("psnr")
 def test_luma_and_border(two):
     true, made = two
-    from skimage.color import rgb2ycbcr
-    from skimage.metrics import peak_signal_noise_ratio
-
-    assert psnr.compute(true, made)["PSNR"] == pytest.approx(peak_signal_noise_ratio(true, made), abs=1e-9)
-    y, z = (rgb2ycbcr(one)[..., 0] for one in (true, made))
+    plain = lambda one: 16 + (65.481 * one[..., 0] + 128.553 * one[..., 1] + 24.966 * one[..., 2]) / 255  # noqa: E731
+    y, z = (plain(one.astype(float)) for one in (true, made))
     np.testing.assert_allclose(psnr.luma(true), y, atol=1e-9)
-    wanted = peak_signal_noise_ratio(y[4:-4, 4:-4], z[4:-4, 4:-4], data_range=255)
+    assert psnr.luma(np.array([[[0, 0, 0], [255, 255, 255]]])) == pytest.approx(np.array([[16, 235]]))
+    wanted = 10 * math.log10(255**2 / np.mean((y - z)[4:-4, 4:-4] ** 2))
     assert psnr.compute(true, made, y=True, border=4)["PSNR"] == pytest.approx(wanted, abs=1e-9)
     with pytest.raises(UsageError, match="leaves nothing"):
         psnr.compute(true, made, border=16)
 
 
-def test_ssim_is_wangs_by_torchmetrics(two):
-    image = pytest.importorskip("torchmetrics.image")
-    true, made = two
-    tensors = [torch.from_numpy(one.copy()).permute(2, 0, 1)[None].double() for one in two]
-    theirs = image.StructuralSimilarityIndexMeasure(data_range=255.0, sigma=1.5, kernel_size=11)(tensors[1], tensors[0])
-    assert ssim.compute(true, made)["SSIM"] == pytest.approx(float(theirs), abs=1e-6)
-    assert ssim.compute(true, true)["SSIM"] == pytest.approx(1, abs=1e-12)
+def test_ssim_is_wangs_formula(two):
+    """Window by window: the Gaussian of deviation 1.5 on 11 x 11 pixels, of each place where it lies inside."""
+    true, made = (one.astype(float) for one in two)
+    row = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(row, row) / row.sum() ** 2
+    c, d = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    values = []
+    for channel in range(3):
+        for i in range(true.shape[0] - 10):
+            for j in range(true.shape[1] - 10):
+                x, y = (one[i : i + 11, j : j + 11, channel] for one in (true, made))
+                m, n = (window * x).sum(), (window * y).sum()
+                v, w, cov = (window * x * x).sum() - m * m, (window * y * y).sum() - n * n, (window * x * y).sum() - m * n
+                values.append((2 * m * n + c) * (2 * cov + d) / ((m * m + n * n + c) * (v + w + d)))
+    assert ssim.compute(*two)["SSIM"] == pytest.approx(np.mean(values), abs=1e-9)
+    assert ssim.compute(two[0], two[0])["SSIM"] == pytest.approx(1, abs=1e-12)
     with pytest.raises(InputError, match="window of 11 x 11"):
-        ssim.compute(true[:10], made[:10])
+        ssim.compute(two[0][:10], two[1][:10])
 
 
 def test_gmsd_against_plain_loops(two):
@@ -77,52 +84,37 @@ def test_gmsd_against_plain_loops(two):
 # ---- LPIPS ------------------------------------------------------------------------------------------------------------------------------------------
 
 
-def trunk(tmp_path, monkeypatch):
-    """A random AlexNet, narrow enough to be quick, in place of the published one, and heads to it."""
+@pytest.fixture
+def net(tmp_path):
+    """A random, narrow AlexNet in place of the published one, heads to it, and the files of both."""
     from cvtool import weights
     from cvtool.categories import numbered
 
     torch.manual_seed(0)
-    model = weights.build("alexnet.tiny", categories=numbered(3))
+    model = weights.build("alexnet.tiny", categories=numbered(3)).eval()
     path = tmp_path / "trunk.safetensors"
     weights.save(model, path, weights.Info(reference="alexnet.tiny", categories=numbered(3)))
     widths = [m.out_channels for m in model.net.features if isinstance(m, torch.nn.Conv2d)]
     heads = {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate(widths)}
     torch.save(heads, tmp_path / "heads.pth")
-    return model, heads, str(path), str(tmp_path / "heads.pth")
+    return model.net.features, list(heads.values()), str(path), str(tmp_path / "heads.pth")
 
 
-def test_lpips_is_torchmetrics_with_the_same_weights(tmp_path, monkeypatch, two):
-    functional = pytest.importorskip("torchmetrics.functional.image.lpips")
-    model, heads, path, head_path = trunk(tmp_path, monkeypatch)
-
-    class Theirs(functional._LPIPS):
-        def __init__(self):
-            torch.nn.Module.__init__(self)
-            self.scaling_layer = functional.ScalingLayer()
-            self.L, self.spatial, self.lpips = 5, False, True
-            chain = model.net.features.eval()
-
-            def net(x):
-                found = []
-                for number, layer in enumerate(chain):
-                    x = layer(x)
-                    if number in lpips.NETS["alex"]["layers"]:
-                        found.append(x)
-                return found
-
-            self.net = net
-            self.lins = [torch.nn.Conv2d(w.shape[1], 1, 1, bias=False) for w in heads.values()]
-            for lin, weight in zip(self.lins, heads.values(), strict=True):
-                lin.weight.data = weight
-            self.resize = None
-
-    pair = [torch.from_numpy(np.repeat(np.repeat(one, 3, 0), 3, 1)).permute(2, 0, 1)[None].float() / 127.5 - 1 for one in two]
-    with torch.no_grad():
-        wanted = float(Theirs()(*pair, normalize=False).squeeze())
+def test_lpips_is_the_papers_equation(net, two):
+    chain, heads, path, head_path = net
     big = [np.repeat(np.repeat(one, 3, 0), 3, 1) for one in two]
-    mine = lpips.compute(*big, trunk=path, heads=head_path)["LPIPS"]
-    assert mine == pytest.approx(wanted, rel=1e-5)
+    x, y = (torch.from_numpy(one).permute(2, 0, 1)[None].double() / 127.5 - 1 for one in big)
+    shift, scale = (torch.tensor(v).double().view(1, 3, 1, 1) for v in ([-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]))
+    x, y, wanted, stage = (x - shift) / scale, (y - shift) / scale, 0.0, 0
+    with torch.no_grad():
+        for layer in chain.double():
+            x, y = layer(x), layer(y)
+            if isinstance(layer, torch.nn.ReLU):
+                a, b = (one / one.norm(dim=1, keepdim=True).clamp(min=1e-10) for one in (x, y))
+                _, c, h, w = a.shape
+                wanted += sum(float(heads[stage][0, k, 0, 0]) * float(((a - b)[0, k] ** 2).sum()) for k in range(c)) / (h * w)
+                stage += 1
+    assert lpips.compute(*big, trunk=path, heads=head_path)["LPIPS"] == pytest.approx(wanted, rel=1e-5)
     assert lpips.compute(big[0], big[0], trunk=path, heads=head_path)["LPIPS"] == 0
 
 
@@ -138,8 +130,8 @@ def test_lpips_published_heads_have_the_shapes_of_their_trunks(data):
         assert sha256(folder / f"lpips_v0.1_{net}_lin.pth") == lpips.NETS[net]["heads"]["sha256"]
 
 
-def test_lpips_tells_what_is_wrong(tmp_path, monkeypatch):
-    _, _, path, head_path = trunk(tmp_path, monkeypatch)
+def test_lpips_tells_what_is_wrong(tmp_path, net):
+    _, _, path, head_path = net
     with pytest.raises(UsageError, match="unknown net 'resnet'"):
         lpips.make(net="resnet")
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "other.pth")

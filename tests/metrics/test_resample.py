@@ -180,7 +180,7 @@ def test_an_interval_of_the_mean_holds_it_as_often_as_it_says() -> None:
 
 
 def test_an_interval_of_average_precision_holds_what_many_images_give() -> None:
-    """A detector with a fixed chance to find, place and invent; its AP50 over 3,000 images is the truth, of samples of 150 images an interval is made."""
+    """A detector with a fixed chance to find, place and invent: its AP50 over 3,000 images is the truth, samples of 150 give intervals."""
     draw = np.random.default_rng(11)
 
     def images(count: int) -> tuple[dict, list[dict]]:

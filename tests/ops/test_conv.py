@@ -151,3 +151,11 @@ def test_the_field_of_what_sees_nothing_and_of_what_sees_all():
     assert conv.receptive_field(lambda x: x * 0, size=9) == (0, 0)
     assert conv.receptive_field(lambda x: x.mean((2, 3), keepdim=True), size=9) == (9, 9)
     assert conv.receptive_field(nn.Conv2d(3, 1, (3, 5), padding=(1, 2)).double(), size=17) == (3, 5)
+
+
+@pytest.mark.system("conv2d")
+def test_im2col_of_a_kernel_that_is_no_square():
+    x, weight = torch.randn(2, 3, 7, 10), torch.randn(4, 3, 1, 7)
+    assert conv.im2col(x, (1, 7), padding=0).shape == (2, 7 * 4, 21)
+    torch.testing.assert_close(conv.conv2d_im2col(x, weight), F.conv2d(x, weight), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(conv.conv2d_im2col(x, weight, stride=2, padding=1), F.conv2d(x, weight, stride=2, padding=1), atol=1e-4, rtol=1e-4)

@@ -302,6 +302,7 @@ def test_patience(make_loop) -> None:
     assert [best for _, best in loop.keeper.epochs] == [True, True, False, False, False]
     assert "stopped early: 3 validations were no better than that of epoch 2" in Notes.said[0]
     assert "overfitting" in Notes.said[0]  # the training loss went on falling
+    assert "and the validation's from 1 to 1 meanwhile" in Notes.said[0]
     state = deepcopy(loop.keeper.states[-1])
     again = make_loop(epochs=6, validate=scripted(scores[5:]), patience=3)
     again.load_state_dict(state)
@@ -319,6 +320,27 @@ def test_patience(make_loop) -> None:
     forever = make_loop(epochs=6, validate=scripted(scores))
     forever.run()
     assert forever.at.epoch == 6
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "because"),
+    [
+        ([1.0, 1.0, 1.0], [0.9, 0.5, 0.2], "nothing more to be had by this measure"),  # all is right already, and surer each time
+        ([0.9, 0.9, 0.9], [0.2, 0.5, 0.9], "overfitting"),
+        ([0.9, 0.8, 0.7], [0.9, 0.5, 0.2], "overfitting"),
+    ],
+)
+def test_overfitting_is_said_where_the_validation_gets_worse(make_loop, scores, losses, because) -> None:
+    said: list[str] = []
+
+    class Notes(Reporter):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    told = iter([{"val_accuracy": s, "val_loss": v} for s, v in zip(scores, losses, strict=True)])
+    loop = make_loop(epochs=6, lr=0.02, validate=lambda model: next(told), patience=2, reporter=Notes())
+    loop.run()
+    assert f"from {losses[0]:g} to {losses[-1]:g} meanwhile ({because})" in said[0]
 
 
 def test_a_validation_that_measures_nothing_is_not_better(make_loop) -> None:

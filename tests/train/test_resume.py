@@ -18,8 +18,8 @@ from cvtool import weights
 from cvtool.data import synth
 from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
 from cvtool.tasks import train as task
-from cvtool.tasks._start import start_from
 from cvtool.tasks._sets import cache_bytes
+from cvtool.tasks._start import start_from
 from cvtool.train.log import TIMES, Reporter
 from cvtool.train.run import Run
 

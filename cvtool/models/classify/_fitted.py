@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from cvtool import registry, weights
 from cvtool.batch import Batch, Prepare
 from cvtool.categories import Categories, numbered
-from cvtool.errors import InputError, UsageError, did_you_mean
+from cvtool.errors import CvtoolError, InputError, ModelError, UsageError, did_you_mean
 from cvtool.ops import handcrafted
 from cvtool.results import Labels
 
+NAMES = ("pixels", "handcrafted")  # features that are no network's
 BATCH = 64  # pictures at a time while their features are gathered
 
 
@@ -33,7 +34,7 @@ class Features(nn.Module):
         super().__init__()
         self.name, self.told, self.net = name, network, None
         self.prepare = Prepare(resize="stretch", size=image_size, mean=(0.0,) * 3, std=(1.0,) * 3)
-        if name not in ("pixels", "handcrafted"):
+        if name not in NAMES:
             self.net = _network(name, network)
             self.prepare = self.net.prepare
             self.told = network or json.dumps(self.net.form, separators=(",", ":"))
@@ -84,6 +85,13 @@ def _network(name: str, told: str) -> Any:
     if told:
         form = json.loads(told)
         return weights.build(registry.parse(form["reference"]), categories=numbered(form["classes"]), **form["arguments"])
+    try:
+        registry.parse(name)
+    except CvtoolError as error:
+        hint = (
+            did_you_mean(name, NAMES) or f"{', '.join(NAMES)}, or a model that `cvtool embed` takes; components=20 keeps so many principal components"
+        )
+        raise ModelError(f"features={name}: {error.what}", hint=hint) from error
     model, info = weights.load(name)
     if not hasattr(model, "embed"):
         raise UsageError(f"features={name}: this model gives no features", hint="pixels, handcrafted, or a model that `cvtool embed` takes")

@@ -17,6 +17,7 @@ from cvtool.categories import numbered
 from cvtool.checkpoint import prefixed, with_versions
 from cvtool.errors import UsageError
 from cvtool.layers.classifier import Classifier
+from cvtool.layers.head import pool
 from cvtool.models.classify._residual import STEMS, known
 from cvtool.runtime.torchvision import cheap_import
 
@@ -89,9 +90,23 @@ RECIPE = {
 }
 
 
+class Net(DenseNet):
+    """torchvision's, whose last map is made a vector by name (`--head`). forward: B 3 H W -> logits B K."""
+
+    def __init__(self, growth: int, layers: tuple[int, ...], width: int, *, classes: int, head: str) -> None:
+        super().__init__(growth, layers, width, num_classes=classes)  # type: ignore[arg-type]
+        last: nn.Linear = self.get_submodule("classifier")  # type: ignore[assignment]
+        self.pool, units = pool(head, last.in_features)
+        if units != last.in_features:
+            self.classifier = nn.Linear(units, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(pooled(self, x))
+
+
 def pooled(net: Any, images: Tensor) -> Tensor:
     """B 3 H W -> B F."""
-    return F.relu(net.features(images)).mean((2, 3))
+    return net.pool(F.relu(net.features(images), inplace=True))
 
 
 def build(
@@ -101,17 +116,18 @@ def build(
     growth: int = 32,
     width: int = 64,
     stem: str = "7x7",
+    head: str = "gap",
     image_size: int = 224,
     crop_fraction: float = 0.875,
 ) -> Classifier:
     """layers: of each block. growth: k, the maps that a layer adds. width: channels of the stem. stem: 7x7 and a max-pooling, or 3x3 at full size.
 
-    Between blocks a 1x1 convolution halves the channels and a 2x2 mean the map. Raises UsageError.
+    head: gap or spp. Between blocks a 1x1 convolution halves the channels and a 2x2 mean the map. Raises UsageError.
     """
     known("stem", stem, STEMS)
     if any(type(value) is not int or value < 1 for value in (*layers, growth, width)):
         raise UsageError(f"layers {tuple(layers)}, growth {growth} and width {width} are whole numbers from 1 up")
-    net = DenseNet(growth, tuple(layers), width, num_classes=classes)  # type: ignore[arg-type]
+    net = Net(growth, tuple(layers), width, classes=classes, head=head)
     if stem == "3x3":
         net.features.conv0 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         nn.init.kaiming_normal_(net.features.conv0.weight)

@@ -36,7 +36,7 @@ RECIPE = {
 
 
 class Judge(nn.Module):
-    """B 3 H W in [-1, 1] -> logits B K."""
+    """B 3 H W in [-1, 1] -> logits B K: at its own size the last map is one place, of larger pictures it is the mean over the places."""
 
     def __init__(self, classes: int, widths: list[int]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Judge(nn.Module):
         self.head = nn.Conv2d(widths[-1], classes, 4, 1, 0, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images)).flatten(1)
+        return self.head(self.features(images)).mean((2, 3))
 
 
 def build(*, classes: int, image_size: int = 64, width: int = 64) -> Classifier:

@@ -21,6 +21,7 @@ from cvtool.checkpoint import prefixed
 from cvtool.errors import UsageError
 from cvtool.layers.batch_norm import BatchNorm
 from cvtool.layers.classifier import Classifier
+from cvtool.layers.head import pool
 from cvtool.models.classify._residual import known
 from cvtool.runtime.torchvision import cheap_import
 
@@ -217,6 +218,7 @@ def build(
     stochastic_depth: float = 0.2,
     norm_eps: float = 1e-5,
     norm_momentum: float = 0.1,
+    head: str = "gap",
     image_size: int = 224,
     crop_fraction: float = 0.875,
     interpolation: str = "bicubic",
@@ -224,7 +226,7 @@ def build(
     """width, depth: factors of B0's channels and blocks. phi: compound coefficient on top. scale_width, scale_depth, scale_res: one dimension alone.
 
     padding: even (torchvision's), or same (TensorFlow's, timm's module). dropout: before the last layer. stochastic_depth: probability that the last
-    residual branch is left out, falling linearly to 0 at the first. norm_eps, norm_momentum: of the norms.
+    residual branch is left out, falling linearly to 0 at the first. norm_eps, norm_momentum: of the norms. head: gap or spp, for `same` gap alone.
     Raises UsageError for factors that are not above 0.
     """
     known("padding", padding, ("even", "same"))
@@ -234,11 +236,15 @@ def build(
         raise UsageError("width, depth and resolution are scaled by factors above 0")
     prepare = Prepare(resize="crop", size=image_size, crop_fraction=crop_fraction, interpolation=interpolation)  # type: ignore[arg-type]
     if padding == "same":
+        known("head", head, ("gap",))
         timms = _of_timm(classes, width=width, depth=depth, dropout=dropout, stochastic_depth=stochastic_depth, eps=norm_eps, momentum=norm_momentum)
         return Classifier(timms, features=pooled_of_timm, prepare=prepare, categories=numbered(classes))
     rows = [MBConvConfig(*row, width_mult=width, depth_mult=depth) for row in TABLE]  # type: ignore[arg-type]
     norm = partial(BatchNorm, eps=norm_eps, momentum=norm_momentum)
     net = EfficientNet(rows, dropout, stochastic_depth, num_classes=classes, norm_layer=norm)
+    if head != "gap":
+        net.avgpool, units = pool(head, net.classifier[1].in_features)  # type: ignore[assignment]
+        net.classifier[1] = nn.Linear(units, classes)
     return Classifier(net, features=pooled, prepare=prepare, categories=numbered(classes))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvtool.batch import Prepare
 from cvtool.categories import numbered
@@ -17,6 +17,7 @@ from cvtool.checkpoint import prefixed
 from cvtool.errors import UsageError
 from cvtool.layers.batch_norm import BatchNorm
 from cvtool.layers.classifier import Classifier
+from cvtool.layers.head import pool
 from cvtool.runtime.torchvision import cheap_import
 
 with cheap_import():
@@ -66,9 +67,22 @@ RECIPE = {
 }
 
 
+class Net(MobileNetV2):
+    """torchvision's, whose last map is made a vector by name (`--head`). forward: B 3 H W -> logits B K."""
+
+    def __init__(self, classes: int, *, head: str, **options: Any) -> None:
+        super().__init__(classes, **options)
+        self.pool, units = pool(head, self.last_channel)
+        if units != self.last_channel:
+            self.classifier[1] = nn.Linear(units, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(pooled(self, x))
+
+
 def pooled(net: Any, images: Tensor) -> Tensor:
     """B 3 H W -> B F."""
-    return net.features(images).mean((2, 3))
+    return net.pool(net.features(images))
 
 
 def build(
@@ -78,18 +92,20 @@ def build(
     table: tuple[tuple[int, ...], ...] = TABLE,
     dropout: float = 0.2,
     norm_momentum: float = 0.1,
+    head: str = "gap",
     image_size: int = 224,
     crop_fraction: float = 0.875,
 ) -> Classifier:
     """width: factor of all channels, rounded to multiples of 8. table: rows of t, c, n, s. dropout: before the last layer. norm_momentum: of
-    the norms. Raises UsageError.
+    the norms. head: gap or spp. Raises UsageError.
     """
     if width <= 0:
         raise UsageError(f"width is above 0, not {width}")
     if not table or any(len(row) != 4 or any(type(v) is not int or v < 1 for v in row) or row[3] > 2 for row in table):
         raise UsageError("table is rows of four whole numbers: factor, channels, blocks, stride (1 or 2)")
     norm = partial(BatchNorm, momentum=norm_momentum)
-    net = MobileNetV2(classes, width_mult=width, inverted_residual_setting=[list(row) for row in table], norm_layer=norm, dropout=dropout)
+    rows = [list(row) for row in table]
+    net = Net(classes, head=head, width_mult=width, inverted_residual_setting=rows, norm_layer=norm, dropout=dropout)
     prepare = Prepare(resize="crop", size=image_size, crop_fraction=crop_fraction)
     return Classifier(net, features=pooled, prepare=prepare, categories=numbered(classes))
 

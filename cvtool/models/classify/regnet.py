@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvtool.batch import Prepare
 from cvtool.categories import numbered
@@ -17,6 +17,7 @@ from cvtool.checkpoint import prefixed
 from cvtool.errors import UsageError
 from cvtool.layers.batch_norm import BatchNorm
 from cvtool.layers.classifier import Classifier
+from cvtool.layers.head import pool
 from cvtool.runtime.torchvision import cheap_import
 
 with cheap_import():
@@ -246,12 +247,13 @@ def build(
     groups: tuple[int, ...] = (2, 4, 10, 25),
     bottlenecks: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0),
     se_ratio: int = 0,
+    head: str = "gap",
     image_size: int = 224,
     crop_fraction: float = 0.875,
 ) -> Classifier:
     """depths, widths, groups, bottlenecks: d, w, g and b of the four stages; b > 1 narrows the 3x3 convolutions to w / b channels.
 
-    se_ratio: channels of a block's input that share a hidden unit of its squeeze-and-excitation, 0 = none. Raises UsageError.
+    se_ratio: channels of a block's input that share a hidden unit of its squeeze-and-excitation, 0 = none. head: gap or spp. Raises UsageError.
     """
     check_stages(tuple(depths), tuple(widths), tuple(groups), tuple(bottlenecks))
     if se_ratio < 0:
@@ -261,6 +263,9 @@ def build(
     group_widths = [width // count for width, count in zip(inner, groups, strict=True)]
     params = BlockParams(list(depths), list(widths), group_widths, ratios, [2] * 4, 1 / se_ratio if se_ratio else None)
     net = RegNet(params, num_classes=classes, norm_layer=BatchNorm)
+    if head != "gap":
+        net.avgpool, units = pool(head, net.fc.in_features)  # type: ignore[assignment]
+        net.fc = nn.Linear(units, classes)
     prepare = Prepare(resize="crop", size=image_size, crop_fraction=crop_fraction)
     return Classifier(net, features=pooled, prepare=prepare, categories=numbered(classes))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from cvtool.checkpoint import prefixed
 from cvtool.errors import UsageError
 from cvtool.layers.classifier import Classifier
-from cvtool.models.classify._residual import ResNet, classifier, squeeze
+from cvtool.models.classify._residual import ResNet, classifier, pooled_by, squeeze
 from cvtool.models.classify._residual import stride_in as strides
 
 VARIANTS = {
@@ -94,12 +94,13 @@ def build(
     width: int = 64,
     stride_in: str = "3x3",
     se_ratio: int = 16,
+    head: str = "gap",
     image_size: int = 224,
     crop_fraction: float = 0.875,
     interpolation: str = "bilinear",
 ) -> Classifier:
     """se_ratio: r, the channels that share a hidden unit of the excitation. groups, width: of a ResNeXt's branches. interpolation: of the pictures,
-    as the weights were trained. layers, widths, stem, stride_in, image_size, crop_fraction: as for `resnet`. Raises UsageError.
+    as the weights were trained. layers, widths, stem, stride_in, head, image_size, crop_fraction: as for `resnet`. Raises UsageError.
     """
     if se_ratio < 1:
         raise UsageError(f"se_ratio is 1 or more, not {se_ratio}", hint="without squeeze-and-excitation it is `resnet` or `resnext`")
@@ -108,6 +109,7 @@ def build(
     net = ResNet(block, tuple(layers), classes=classes, widths=tuple(widths), stem=stem, groups=groups, width_per_group=width)
     strides(net, stride_in)
     squeeze(net, se_ratio)
+    pooled_by(net, head, image_size)
     return classifier(net, image_size=image_size, crop_fraction=crop_fraction, interpolation=interpolation)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cvtool.batch import Prepare
 from cvtool.categories import numbered
 from cvtool.checkpoint import prefixed
+from cvtool.errors import UsageError
 from cvtool.layers.classifier import Classifier
 from cvtool.runtime.torchvision import cheap_import
 
@@ -63,8 +64,11 @@ def pooled(net: nn.Module, images: Tensor) -> Tensor:
     return net.features(images).mean((2, 3))  # type: ignore[operator]
 
 
-def build(*, classes: int, version: str = "1_0", dropout: float = 0.5, image_size: int | None = None) -> Classifier:
-    """version: 1_0, the paper's, or 1_1, with 2.4 times less work. The published weights take pictures of 224."""
+def build(*, classes: int, version: str = "1_0", dropout: float = 0.5, head: str = "gap", image_size: int | None = None) -> Classifier:
+    """version: 1_0, the paper's, or 1_1, with 2.4 times less work. The published weights take pictures of 224. head: gap, for its last layer is a
+    convolution whose maps are averaged. Raises UsageError for another."""
+    if head != "gap":
+        raise UsageError(f"--head {head}: squeezenet has no layer behind its maps, it averages them", hint="--head gap")
     net = tiny(classes, dropout) if version == "tiny" else SqueezeNet(version, num_classes=classes, dropout=dropout)
     size = image_size or 224
     prepare = Prepare(resize="crop", size=size, crop_fraction=0.875 if size > 200 else 1.0)

@@ -18,8 +18,9 @@ from cvtool.checkpoint import prefixed
 from cvtool.errors import UsageError
 from cvtool.layers.batch_norm import BatchNorm
 from cvtool.layers.classifier import Classifier
+from cvtool.layers.head import pool
 from cvtool.layers.stochastic_depth import StochasticDepth
-from cvtool.models.classify._residual import ResNet, classifier, known, squeeze
+from cvtool.models.classify._residual import ResNet, classifier, known, pooled_by, squeeze
 
 LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 FORMS = ("imagenet", "cifar")
@@ -118,7 +119,7 @@ class PreActivation(nn.Module):
 class WideResNet(nn.Module):
     """WRN-`depth`-`width`. forward: B 3 H W -> logits B K."""
 
-    def __init__(self, classes: int, *, depth: int, width: int) -> None:
+    def __init__(self, classes: int, *, depth: int, width: int, head: str = "gap") -> None:
         super().__init__()
         blocks, rest = divmod(depth - 4, 6)
         if rest or blocks < 1 or width < 1:
@@ -133,14 +134,15 @@ class WideResNet(nn.Module):
             stages.append(stage)
         self.layer1, self.layer2, self.layer3 = stages
         self.bn = BatchNorm(channels)
-        self.fc = nn.Linear(channels, classes)
+        self.pool, units = pool(head, channels)
+        self.fc = nn.Linear(units, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, images: Tensor) -> Tensor:
         """B 3 H W -> B 64 k."""
-        return F.relu(self.bn(self.layer3(self.layer2(self.layer1(self.conv1(images)))))).mean((2, 3))
+        return self.pool(F.relu(self.bn(self.layer3(self.layer2(self.layer1(self.conv1(images)))))))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.fc(self.features(images))
@@ -152,20 +154,25 @@ def pooled(net: Any, images: Tensor) -> Tensor:
 
 
 def build(
-    *, classes: int, form: str = "imagenet", depth: int = 50, width: int = 2, se_ratio: int = 0, image_size: int = 224, crop_fraction: float = 0.875
-) -> Classifier:
-    """form: imagenet (bottlenecks, depth 50 or 101) or cifar (WRN-depth-width). width: k. se_ratio: of the bottlenecks, 0 = none."""
+    *, classes: int, form: str = "imagenet", depth: int = 50, width: int = 2, se_ratio: int = 0, head: str = "gap", image_size: int = 224,
+    crop_fraction: float = 0.875,
+) -> Classifier:  # fmt: skip
+    """form: imagenet (bottlenecks, depth 50 or 101) or cifar (WRN-depth-width). width: k. se_ratio: of the bottlenecks, 0 = none.
+
+    head: gap or spp. Raises UsageError.
+    """
     known("form", form, FORMS)
     if form == "cifar":
         if se_ratio:
             raise UsageError("se_ratio has no effect on the pre-activated blocks of WRN-d-k", hint="it goes with wide-resnet.50-2")
-        net = WideResNet(classes, depth=depth, width=width)
+        net = WideResNet(classes, depth=depth, width=width, head=head)
         prepare = Prepare(resize="crop", size=image_size, crop_fraction=crop_fraction)
         return Classifier(net, features=pooled, prepare=prepare, categories=numbered(classes))
     if depth not in LAYERS or width < 1:
         raise UsageError(f"a wide ResNet of bottlenecks has 50 or 101 layers and a width of 1 or more, not {depth} and {width}")
     wide = ResNet("bottleneck", LAYERS[depth], classes=classes, width_per_group=64 * width)
     squeeze(wide, se_ratio)
+    pooled_by(wide, head, image_size)
     return classifier(wide, image_size=image_size, crop_fraction=crop_fraction)
 
 

@@ -45,14 +45,14 @@ UPS = ("transpose", "bilinear", "nearest")  # unpooling needs switches, and ther
 
 
 class Generator(nn.Sequential):
-    """B Z 1 1 -> B 3 H W, squashed by tanh or sigmoid. up: how maps double, by the paper's transposed 4 x 4 convolution or as `Up` does."""
+    """B Z 1 1 -> B C H W, squashed by tanh or sigmoid. up: how maps double, by the paper's transposed 4 x 4 convolution or as `Up` does."""
 
-    def __init__(self, noise: int, widths: Sequence[int], norm: str = "batch", *, up: str = "transpose", activation: str = "relu",
+    def __init__(self, noise: int, widths: Sequence[int], channels: int, norm: str = "batch", *, up: str = "transpose", activation: str = "relu",
                  squashed: str = "tanh") -> None:  # fmt: skip
         layers: list[nn.Module] = [nn.ConvTranspose2d(noise, widths[0], 4, 1, 0, bias=False), normalisation(norm, widths[0]), active(activation)]
         for a, b in pairwise(widths):
             layers += [doubling(a, b, up), normalisation(norm, b), active(activation)]
-        super().__init__(*layers, doubling(widths[-1], 3, up), active(squashed))
+        super().__init__(*layers, doubling(widths[-1], channels, up), active(squashed))
 
 
 def widening(size: int, width: int) -> list[int]:
@@ -93,21 +93,24 @@ class DCGAN(Players):
 
     def __init__(
         self, *, size: int, width: int, noise: int, conditional: int, latent: str = "gaussian", range: Sequence[float] = (-1, 1),
-        down: str = "stride", up: str = "transpose", norm: str = "batch", discriminator_norm: str = "", activation: str = "",
+        channels: int = 3, down: str = "stride", up: str = "transpose", norm: str = "batch", discriminator_norm: str = "", activation: str = "",
     ) -> None:  # fmt: skip
         low, high, squashed = values(range)
         super().__init__(size=size, noise=noise, latent=latent, low=low, high=high, conditional=conditional)
         widths = widening(size, width)
-        self.generator = Generator(noise + conditional, widths[::-1], norm, up=up, activation=activation or "relu", squashed=squashed)
+        self.channels = channels
+        self.generator = Generator(noise + conditional, widths[::-1], channels, norm, up=up, activation=activation or "relu", squashed=squashed)
         judged = activation or "leaky-relu:0.2"
-        self.discriminator = Discriminator(3 + conditional, widths, down, discriminator_norm or norm, activation=judged)
+        self.discriminator = Discriminator(channels + conditional, widths, down, discriminator_norm or norm, activation=judged)
         self.apply(_initialise)
 
     def generate(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
         told = z if classes is None else torch.cat([z, F.one_hot(classes, self.conditional).to(z)], 1)
-        return self.generator(told[:, :, None, None])
+        return self.generator(told[:, :, None, None]).expand(-1, 3, -1, -1)
 
     def judge(self, pictures: Tensor, classes: Tensor | None = None) -> Tensor:
+        if self.channels == 1:
+            pictures = pictures.mean(1, keepdim=True)
         if classes is None:
             return self.discriminator(pictures)
         planes = F.one_hot(classes, self.conditional).to(pictures)[:, :, None, None].expand(-1, -1, *pictures.shape[2:])
@@ -125,22 +128,25 @@ def _initialise(module: nn.Module) -> None:
 
 def build(
     *, classes: int = 0, image_size: int = 64, width: int = 64, noise: int = 100, latent: str = "gaussian", range: tuple[int, ...] = (-1, 1),
-    conditional: bool = False, down: str = "stride", up: str = "transpose", norm: str = "batch", discriminator_norm: str = "", activation: str = "",
+    conditional: bool = False, channels: int = 3, down: str = "stride", up: str = "transpose", norm: str = "batch", discriminator_norm: str = "",
+    activation: str = "",
 ) -> DCGAN:  # fmt: skip
     """image_size: a power of two, 8 at least; pictures are scaled, and their middle cut out. width: maps of the discriminator's first layer.
 
     noise: numbers of z. latent: gaussian, sphere or uniform (z in [-1, 1], as the paper's figure 1 says). range: of the pictures' values, -1,1 (tanh)
-    or 0,1 (sigmoid). conditional: tell both players the class. down: how the discriminator halves, stride, max or avg. up: how the generator
-    doubles, transpose, bilinear or nearest. norm: batch, instance, layer, group or none, in both; discriminator_norm: in the discriminator, "" for
-    the same. activation: of both, "" for the paper's two. Raises UsageError.
+    or 0,1 (sigmoid). conditional: tell both players the class. channels: 3, or 1 for grey pictures. down: how the discriminator halves, stride,
+    max or avg. up: how the generator doubles, transpose, bilinear or nearest. norm: batch, instance, layer, group or none, in both;
+    discriminator_norm: in the discriminator, "" for the same. activation: of both, "" for the paper's two. Raises UsageError.
     """
     if image_size < 8 or image_size & (image_size - 1):
         raise UsageError(f"image_size={image_size} is no power of two from 8 on", hint="such as 32, 64 or 128")
     if width < 1:
         raise UsageError(f"width={width}: there is one map at least")
+    if channels not in (1, 3):
+        raise UsageError(f"channels={channels}: pictures have 3, or 1 where they are grey")
     if up not in UPS:
         raise UsageError(f"unknown up-sampling '{up}'", hint="up: " + ", ".join(UPS))
     return DCGAN(
-        size=image_size, width=width, noise=noise, conditional=classes if conditional else 0, latent=latent, range=range, down=down, up=up, norm=norm,
-        discriminator_norm=discriminator_norm, activation=activation,
+        size=image_size, width=width, noise=noise, conditional=classes if conditional else 0, latent=latent, range=range, channels=channels,
+        down=down, up=up, norm=norm, discriminator_norm=discriminator_norm, activation=activation,
     )  # fmt: skip

@@ -37,10 +37,11 @@ RECIPE = {
 
 def build(
     *, classes: int = 0, image_size: int = 64, width: int = 64, noise: int = 100, latent: str = "gaussian", range: tuple[int, ...] = (-1, 1),
-    conditional: bool = False, down: str = "stride", up: str = "transpose", norm: str = "batch", discriminator_norm: str = "", activation: str = "",
+    conditional: bool = False, channels: int = 3, down: str = "stride", up: str = "transpose", norm: str = "batch",
+    discriminator_norm: str = "", activation: str = "",
 ) -> dcgan.DCGAN:  # fmt: skip
     """The arguments are those of `dcgan.build`. Raises UsageError."""
     return dcgan.build(
-        classes=classes, image_size=image_size, width=width, noise=noise, latent=latent, range=range, conditional=conditional, down=down, up=up,
-        norm=norm, discriminator_norm=discriminator_norm, activation=activation,
+        classes=classes, image_size=image_size, width=width, noise=noise, latent=latent, range=range, conditional=conditional, channels=channels,
+        down=down, up=up, norm=norm, discriminator_norm=discriminator_norm, activation=activation,
     )  # fmt: skip

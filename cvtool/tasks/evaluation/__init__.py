@@ -4,15 +4,15 @@
 
     score(gt, dt, *, metrics: list[Call], options: Options) -> Measured
 
-gt and dt are what the user named: paths, "-" for stdin, or a `cvtool.data.sides.Side` where the ground truth had to be read to know its kind. `metrics` are
-the calls of --metric, by the names of the metrics' files with dashes; none: the kind's defaults. Literals say what else there is:
+gt and dt are what the user named: paths, "-" for stdin, or a `cvtool.data.sides.Side` where the ground truth had to be read to know its kind.
+`metrics` are the calls of --metric, by the names of the metrics' files with dashes; none: the kind's defaults. Literals say what else there is:
 
     OPTIONS = {"classes": "", "extractor": "Features by this model.", "fast": ("Without ...", False), "size": ("Pixels of a side.", 299)}
     FITS = (".tsv", "folder")     # suffixes, or "folder": what its ground truth looks like, where looking alone does not tell the kind
 
-OPTIONS names every option that the kind reads: fields of `Options`, and its own, which come in `options.extra` by the same key (None or the default where not
-given) and are `--extractor`, `--size` on the command line: text, or of the default's type. Whatever else is given is refused as having no effect.
-Files that begin with an underscore are helpers. The list is made without importing a kind.
+OPTIONS names every option that the kind reads: fields of `Options`, and its own, which come in `options.extra` by the same key (None or the default
+where not given) and are `--extractor`, `--size` on the command line: text, or of the default's type. Whatever else is given is refused as having no
+effect. Files that begin with an underscore are helpers. The list is made without importing a kind.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from cvtool.tasks.evaluation import Kind, kinds
 
 
 def asked(text: str | Sequence[str | Call] | None) -> list[Call]:
-    """`recall@1,map:k=5` -> calls by the names of the metrics' files, with dashes; `NAME@K` is NAME with K as its first argument. Raises UsageError."""
+    """`recall@1,map:k=5` -> calls by the names of the metrics' files, with dashes; `NAME@K` has K as its first argument. Raises UsageError."""
     words = [text] if isinstance(text, str) else list(text or ())
     found: list[Call] = []
     for word in words:

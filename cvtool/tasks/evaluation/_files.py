@@ -50,8 +50,8 @@ def pairs(gt: Any, dt: Any, options: Options, *, suffixes: frozenset[str], key: 
     silent = [str(image["file_name"]) for number, image in enumerate(truth.images) if number not in answers]
     warnings = list(pairing.warnings)
     if silent:
-        have = f"{many} have" if len(silent) > 1 else f"{what} has"
-        warnings.append(f"{len(silent):,} ground-truth {have} no counterpart and are not measured: {first(silent)}")
+        things = f"ground-truth {many if len(silent) > 1 else what}"
+        warnings.append(f"{len(silent):,} {things} without a counterpart, not measured: {first(silent)}")
     rows = sorted(answers)
     return Pairs(
         names=[str(truth.images[row]["file_name"]) for row in rows],

@@ -26,7 +26,9 @@ def sliced(measured: Measured, keys: Sequence[str]) -> dict[str, dict[str, dict[
         values = [_value(unit, key) for unit in measured.attributes]
         if all(value is None for value in values):
             known = sorted({name for unit in measured.attributes for name in unit if name not in _OWN})
-            raise UsageError(f"--slice {key}: no picture of the ground truth has it", hint=did_you_mean(key, known) or f"there are {', '.join(known)}")
+            raise UsageError(
+                f"--slice {key}: no picture of the ground truth has it", hint=did_you_mean(key, known) or f"there are {', '.join(known)}"
+            )
         groups = sorted({"(none)" if value is None else value for value in values})
         if len(groups) > MANY:
             raise UsageError(f"--slice {key}: {len(groups):,} different values", hint=f"a slice is of many pictures; {MANY} values at most")

@@ -42,8 +42,8 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
     warnings = list(pairing.warnings)
     if found.failed:
         warnings.append(f"{plural(len(found.failed), 'picture')} could not be read by the classifier and count as wrong: {found.failed[0]}")
-    known, more = _known(truth, found)
-    warnings += more
+    known, said = _known(truth, found)
+    warnings += said
     answers: list[list[dict] | None] = [None] * len(truth.images)
     for position, labels in zip(pairing.positions, found.labels, strict=True):
         if position is not None:
@@ -54,9 +54,9 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
     if not numbers:
         raise InputError("there is nothing to measure: no picture of these classes", where=truth.where)
     if silent := int((measured.listed == 0).sum()):
-        more = f"; the data set has the splits {', '.join(truth.splits)}: --split takes one" if len(truth.splits) > 1 else ""
+        advice = f"; the data set has the splits {', '.join(truth.splits)}: --split takes one" if len(truth.splits) > 1 else ""
         what = "picture has no answer and counts as wrong" if silent == 1 else "pictures have no answer and count as wrong"
-        warnings.append(f"{silent:,} ground-truth {what}{more}")
+        warnings.append(f"{silent:,} ground-truth {what}{advice}")
 
     def statistic(weights: np.ndarray | None) -> dict[str, Any]:
         values: dict[str, Any] = {key: None for metric, _ in takers for key in metric.keys}
@@ -136,8 +136,9 @@ def _arrays(truth: Side, answers: list[list[dict] | None], known: dict[Any, Any]
         score = answer[0].get("score") if answer else None
         place = listed.index(true) if true in listed else -1
         rows.append((true, listed[0] if listed else -1, place, len(listed), np.nan if score is None else score))
-    columns = [np.array(column, float if i == 4 else int) for i, column in enumerate(zip(*rows, strict=True))] or [np.zeros(0, int)] * 5
-    return Answers(*columns, classes=len(truth.categories)), numbers
+    whole = np.array([row[:4] for row in rows], int).reshape(-1, 4).T
+    confidence = np.array([row[4] for row in rows], float)
+    return Answers(whole[0], whole[1], whole[2], whole[3], confidence, len(truth.categories)), numbers
 
 
 def _unscored(answers: Answers) -> str | None:

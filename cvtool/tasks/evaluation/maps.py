@@ -50,7 +50,8 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         warnings.append(f"{plural(len(found.failed), 'picture')} could not be read by the segmenter and count as wrong: {found.failed[0]}")
     pairs = _Pairs(truth, found, pairing.positions, options.classes)
     warnings += pairs.warnings
-    whole, parts = MeanIoU(len(table)), [[] for _ in modules]
+    whole = MeanIoU(len(table))
+    parts: list[list[np.ndarray]] = [[] for _ in modules]
     for number in range(len(truth.images)):
         seen, true = pairs[number]
         one = MeanIoU(len(table))
@@ -91,7 +92,8 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         attributes=truth.given,
         per_class=_rows(modules, stacks, [category["name"] for category in table]) if options.per_class else {},
         extra={"confusion": {"categories": [c["name"] for c in table], "matrix": matrix[:, :-1].tolist(), "none": matrix[:, -1].tolist()}},
-        params={"void": "ignored"} | {f"{call.name}.{key}": value for call, (_, more) in zip(calls, modules, strict=True) for key, value in more.items()},
+        params={"void": "ignored"}
+        | {f"{call.name}.{key}": value for call, (_, more) in zip(calls, modules, strict=True) for key, value in more.items()},
         counts=counts | {"matched_by": pairing.how, "pixels": int(matrix.sum()), "void_pixels": void},
         matching=(
             f"matched {matched:,} of {plural(len(found.images), 'segmented picture')} by {pairing.how}; {void:,} void pixels are left out of all "

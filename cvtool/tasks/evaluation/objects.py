@@ -16,7 +16,8 @@ from cvtool.calls import Call
 from cvtool.errors import InputError, UsageError
 from cvtool.metrics._files import Clean, open_clean
 from cvtool.metrics._objects import Objects, Part
-from cvtool.metrics.coco import IOU_TYPES, Scores, limits_of, score as coco_score
+from cvtool.metrics.coco import IOU_TYPES, Scores, limits_of
+from cvtool.metrics.coco import score as coco_score
 from cvtool.tasks.evaluation import Options
 from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._measured import Lazy, Measured
@@ -29,8 +30,8 @@ KEPT = ("file_name", "neg_category_ids", "not_exhaustive_category_ids")  # of a 
 def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measured:
     """Detections against ground truth: what belongs together is found, every entry is checked or repaired, and what was done is said.
 
-    `gt` and `dt` are paths or "-"; `gt` may be a `Side`, or both files as `open_both` gives them. Without `metrics`, COCO's; of detections without scores `agreement`, for then they are another annotator's.
-    Raises InputError and UsageError.
+    `gt` and `dt` are paths or "-"; `gt` may be a `Side`, or both files as `open_both` gives them. Without `metrics`, COCO's; of detections without
+    scores `agreement`, for then they are another annotator's. Raises InputError and UsageError.
     """
     iou_type, limits = _protocol(options)
     clean = gt if isinstance(gt, Clean) else None if any(call != Call("coco") for call in metrics) else open_both(gt, dt, options)
@@ -121,7 +122,9 @@ def _checked(truth: Any, found: Any, iou_type: str, limits: list[int], metrics: 
     if not any(call.name == "coco" for call in calls):
         for option, given in (("--max-det", options.max_det is not None), ("--backend", options.backend != "auto")):
             if given:
-                raise UsageError(f"{option} has no effect: it is for --metric coco", hint=f"{calls[0].name} takes its limits as {calls[0].name}:KEY=VALUE")
+                raise UsageError(
+                    f"{option} has no effect: it is for --metric coco", hint=f"{calls[0].name} takes its limits as {calls[0].name}:KEY=VALUE"
+                )
     shape = "segm" if iou_type == "boundary" else iou_type
     scored = True
     if found.entries and not any("score" in entry for entry in found.entries) and all(call.name in ("coco", "agreement") for call in calls):
@@ -287,7 +290,9 @@ def _coco(scores: Scores, objects: Objects, per_class: bool, counts: dict, warni
 
         return Matches.of(objects, list(values))
 
-    return Part(values, scores.per_class() if per_class else {}, params, [], {}, lambda weights: matches().weighted(weights), lambda: matches().per_image())
+    return Part(
+        values, scores.per_class() if per_class else {}, params, [], {}, lambda weights: matches().weighted(weights), lambda: matches().per_image()
+    )
 
 
 def _joined(

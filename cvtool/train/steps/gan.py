@@ -8,6 +8,8 @@ and `discriminator`, `generate(z, classes)`, `judge(pictures, classes)` -> numbe
     d_steps                    the discriminator's turns, each with pictures of its own, for one of the generator (algorithm 1)
     discriminator_optimizer,   where they are not the generator's (Heusel 2017, arXiv:1706.08500; Chintala's "SGD for D, Adam for G"):
     discriminator_lr           "sgd", "momentum:0.5", "adam:beta1=0"
+    discriminator_spectral_norm  each of its weights over its largest singular value, the generator's left alone (Miyato 2018, arXiv:1802.05957);
+                               with --discriminator-norm none
     clip_weights               the discriminator's weights stay in [-c, c] (arXiv:1701.07875)
     smooth                     what it shall say of real pictures, such as 0.9 (one-sided smoothing: arXiv:1606.03498, section 3.4)
     history                    made pictures that are kept, half of which stand in for new ones (see `_history`)
@@ -27,6 +29,7 @@ from torch.optim import Optimizer
 
 from cvtool.batch import Batch
 from cvtool.errors import UsageError
+from cvtool.layers.spectral_norm import spectral_norm
 from cvtool.losses._gan import Form, form
 from cvtool.losses.gradient_penalty import gradient_penalty
 from cvtool.train import optim
@@ -41,6 +44,7 @@ SETTINGS = {
     "d_steps": 1,
     "discriminator_optimizer": "",  # "": the generator's
     "discriminator_lr": 0.0,  # 0.0: the generator's
+    "discriminator_spectral_norm": False,
     "clip_weights": 0.0,
     "smooth": 1.0,
     "history": 0,
@@ -164,6 +168,8 @@ def make(model: Any, recipe: Mapping[str, Any], *, offline: bool = False) -> GAN
         raise UsageError("the step gan trains a generator and a discriminator, which this model does not have", hint="such as -m dcgan")
     check(model, recipe)
     model.form = recipe["gan_loss"]
+    if recipe["discriminator_spectral_norm"] and not spectral_norm(model.discriminator):
+        raise UsageError("discriminator_spectral_norm has no effect with --spectral-norm, which has done it", hint="leave one out")
     chosen = {key: recipe[key] for key in ("lr", *optim.KEYS)}
     first = optim.make(recipe["discriminator_optimizer"] or recipe["optimizer"], **(chosen | {"lr": recipe["discriminator_lr"] or recipe["lr"]}))
     return GAN(

@@ -6,7 +6,7 @@ import torch
 
 from cvtool import weights
 from cvtool.data.dataset import Sample
-from cvtool.errors import InputError, UsageError
+from cvtool.errors import InputError, ModelError, UsageError
 from cvtool.models.classify import adaboost, knn, linear, random_forest, svm
 from cvtool.records import Record
 from cvtool.results import Labels, SemanticMap
@@ -207,6 +207,13 @@ def test_components_are_the_principal_ones():
     assert model.weight.shape == (3, 4)
     with pytest.raises(UsageError, match="components=99"):
         linear.build(classes=3, image_size=6, components=99).fit(samples)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("pixls", "did you mean pixels"), ("pca:20", "components=20"), ("resnte18", "pixels, handcrafted")])
+def test_features_that_there_are_not_are_told_with_those_that_there_are(name, hint):
+    with pytest.raises(ModelError, match=f"features={name}") as told:
+        linear.build(classes=3, features=name)
+    assert hint in told.value.hint
 
 
 def test_one_class_alone_is_refused():
