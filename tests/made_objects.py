@@ -25,7 +25,9 @@ def made(seed: int = 0, *, images: int = 8, classes: int = 3, kind: str = "bbox"
             box = _box(draw)
             label = int(draw.integers(1, classes + 1))
             flags = {"iscrowd": int(marks and draw.random() < 0.1)} | ({"difficult": 1} if marks and draw.random() < 0.1 else {})
-            truths.append({"id": len(truths) + 1, "image_id": image, "category_id": label, **_shape(box, kind), "area": box[2] * box[3] * 0.9, **flags})
+            truths.append(
+                {"id": len(truths) + 1, "image_id": image, "category_id": label, **_shape(box, kind), "area": box[2] * box[3] * 0.9, **flags}
+            )
             for _ in range(0 if image == 2 else int(draw.integers(0, 4))):
                 side = np.array([box[2], box[3], box[2], box[3]])
                 moved = np.array(box) + draw.normal(0, 0.12, 4) * side

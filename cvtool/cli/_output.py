@@ -24,7 +24,8 @@ from cvtool.errors import InputError, PartialSuccess, UsageError
 if TYPE_CHECKING:
     from cvtool.records import Record
 
-BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco", ".csv": "csv", ".npz": "npz"}
+BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco", ".csv": "csv"}
+BY_SUFFIX |= {f".{name}": name for name in ("npz", "npy", "safetensors", "parquet")}
 
 
 @dataclass
@@ -276,16 +277,29 @@ def write_whole(where: Target, records: Iterable[Record]) -> list[str]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         notes = _write(records, where.format or "jsonl", temporary)
+        beside = _beside(where, temporary)
         if temporary.is_dir():
             merge_folder(temporary, path)
         else:
+            if beside is not None and beside.exists():
+                beside.replace(_beside(where, path) or beside)
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
     except BaseException:
         remove(temporary)
+        if (beside := _beside(where, temporary)) is not None:
+            remove(beside)
         raise
     return notes
+
+
+def _beside(where: Target, path: Path) -> Path | None:
+    """The second file of a format that writes two."""
+    from cvtool.data import formats
+
+    suffix = getattr(formats.get(where.format), "BESIDE", None) if where.format not in (None, "jsonl") else None
+    return path.with_name(path.name + suffix) if suffix else None
 
 
 def merge_folder(new: Path, path: Path) -> None:
@@ -348,6 +362,11 @@ def _earlier(where: Target) -> Iterator[Record]:
     if path is None:
         return
     if path == where.path and where.format != "jsonl":
+        from cvtool.data import formats
+
+        if getattr(module := formats.get(where.format or ""), "LOSSLESS", False):
+            yield from module.read(path)
+            return
         if where.format != "coco":
             raise UsageError(f"--resume cannot read a finished {where.format} output back", hint="use -o x.jsonl or x.json, or --overwrite")
         from cvtool.data.formats import coco

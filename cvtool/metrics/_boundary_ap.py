@@ -7,8 +7,9 @@ import numpy as np
 from cvtool.errors import UsageError
 from cvtool.metrics._matching import AREAS, THRESHOLDS, average, coco_like, mean
 from cvtool.metrics._objects import Objects, Part
-from cvtool.metrics._overlaps import DILATION, Table
+from cvtool.metrics._overlaps import Table
 from cvtool.metrics._ranking import Ranking
+from cvtool.metrics.boundary_iou import DILATION
 
 
 def of_objects(objects: Objects) -> Part:

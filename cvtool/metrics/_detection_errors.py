@@ -47,7 +47,9 @@ def _by_score(table: Table, verdicts: Any, types: Sequence[str]) -> list[dict[st
     for b in range(BINS):
         here = place == b
         kinds = {name: int((here & (verdicts.state == 0) & (verdicts.kind == i)).sum()) for i, name in enumerate(types)}
-        rows.append({"from": b / BINS, "to": (b + 1) / BINS, "right": int((here & (verdicts.state == 1)).sum()), "wrong": sum(kinds.values()), **kinds})
+        rows.append(
+            {"from": b / BINS, "to": (b + 1) / BINS, "right": int((here & (verdicts.state == 1)).sum()), "wrong": sum(kinds.values()), **kinds}
+        )
     return rows
 
 

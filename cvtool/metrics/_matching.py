@@ -1,4 +1,4 @@
-"""Which detection finds which object: COCO's greedy rule at several thresholds at once, and average precision by COCO's protocol over any overlaps."""
+"""Which detection finds which object: COCO's greedy rule at several thresholds at once, and average precision by COCO's protocol of it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,16 @@ def coco_like(
     shape = (-1, len(dt))
     counted = np.repeat(~outside, len(thresholds), axis=0)
     return Ranking(
-        len(table.images), len(table.categories), dt.score, dt.image, dt.label, right.reshape(shape), wrong.reshape(shape), gt.image, gt.label, counted
+        len(table.images),
+        len(table.categories),
+        dt.score,
+        dt.image,
+        dt.label,
+        right.reshape(shape),
+        wrong.reshape(shape),
+        gt.image,
+        gt.label,
+        counted,
     )
 
 

@@ -12,8 +12,6 @@ import numpy as np
 from cvtool.errors import InputError, UsageError
 from cvtool.metrics._objects import Objects
 
-DILATION = 0.02  # of the image's diagonal: the width of a boundary (Cheng 2021)
-
 
 @dataclass
 class Marks:
@@ -43,7 +41,8 @@ class Picture:
 class Table:
     """Both sides of an evaluation as arrays. Marks of categories that were not chosen are left out.
 
-    kind: "bbox", "segm" or "boundary". Detections stand in the order of their images' ids, else as they were given. names: of the K categories, unique. Raises UsageError for keypoints, InputError for masks of unknown size.
+    kind: "bbox", "segm" or "boundary". Detections stand in the order of their images' ids, else as they were given. names: of the K categories,
+    unique. Raises UsageError for keypoints, InputError for masks of unknown size.
     """
 
     def __init__(self, objects: Objects, kinds: tuple[str, ...] = ("bbox", "segm")) -> None:
@@ -78,14 +77,14 @@ class Table:
     def overlaps(self, found: np.ndarray, true: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
         """d g intersections over unions of these marks of one image; where `crowd` (g), over the detection's own area.
 
-        Of boundaries it is the smaller of the masks' and the boundaries' (Cheng 2021, arXiv:2103.16562, section 5).
+        Of boundaries it is the smaller of the masks' and the boundaries' (Cheng 2021, arXiv:2103.16562, section 5); a crowd has none to fit.
         """
         if not (len(found) and len(true)):
             return np.zeros((len(found), len(true)))
         flags = np.zeros(len(true), bool) if crowd is None else crowd
         values = _iou(self.dt.shapes, found, self.gt.shapes, true, flags)
         if self.kind == "boundary":
-            values = np.minimum(values, _iou(self._edges[0], found, self._edges[1], true, flags))
+            values = np.where(flags, values, np.minimum(values, _iou(self._edges[0], found, self._edges[1], true, flags)))
         return values
 
     @cached_property

@@ -1,8 +1,8 @@
 """Intersection over union of the boundaries of classes: pixels within 2 % of the diagonal of a class's edge (Cheng 2021, arXiv:2103.16562).
 
-The boundary of a mask is what an erosion takes away from it: its pixels from which another class, void or the picture's border is at most d steps away
-(straight or diagonal), d = 0.02 x the picture's diagonal, rounded, at least 1. Intersections and unions are summed over the pictures before they are divided,
-void pixels belong to nobody. The mean runs over the classes that occur or were found.
+The boundary of a mask is what an erosion takes away from it: its pixels from which another class, void or the picture's border is at most d steps
+away (straight or diagonal), d = 0.02 x the picture's diagonal, rounded, at least 1. Intersections and unions are summed over the pictures before they
+are divided, void pixels belong to nobody. The mean runs over the classes that occur or were found.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rows(counted: np.ndarray) -> list[dict[str, Any]]:
 
 def width(shape: tuple[int, ...], dilation: float = DILATION) -> int:
     """The boundary's width in pixels for a picture H W."""
-    return max(1, round(dilation * float(np.hypot(*shape))))
+    return max(1, round(dilation * float(np.hypot(shape[0], shape[1]))))
 
 
 def edge(mask: np.ndarray, steps: int) -> np.ndarray:

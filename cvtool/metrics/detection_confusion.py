@@ -1,8 +1,8 @@
 """Which classes of objects are taken for which: detections against objects, background included, at one overlap and one confidence.
 
-First each detection finds an object of its own class as in `pr-curve`; then what is left on both sides is paired across classes, the largest overlap first.
-Rows are the objects' classes, columns the detections'. The last row, background, holds detections of nothing; the last column, none, objects that nothing
-was found on. Detections in a crowd or on a difficult object are left out.
+First each detection finds an object of its own class as in `pr-curve`; then what is left on both sides is paired across classes, the largest overlap
+first. Rows are the objects' classes, columns the detections'. The last row, background, holds detections of nothing; the last column, none, objects
+that nothing was found on. Detections in a crowd or on a difficult object are left out.
 """
 
 from __future__ import annotations

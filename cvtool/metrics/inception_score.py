@@ -13,7 +13,6 @@ KEYS = {
     "IS": "exp of the mean KL between a picture's classes and those of all, mean over the splits; from 1 to the number of classes",
     "IS_std": "its deviation over the splits",
 }
-EXTRACTOR = "fid-inception"  # the network that the paper asked; any classifier can be asked instead
 
 
 def score(p: np.ndarray) -> float:

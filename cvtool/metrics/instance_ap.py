@@ -1,9 +1,9 @@
 """Instances of label maps: the mean precision of the 2018 Data Science Bowl, F1 of objects, and average precision where instances have scores.
 
-At an overlap t, right are the pairs of greatest overlap of at least t, one to one; the precision of a picture is right / (right + wrong + missed), and its
-score the mean over t = 0.50, 0.55 ... 0.95; `mean_precision` is the mean over pictures (Caicedo 2019, doi:10.1038/s41592-019-0612-7; the contest asked for
-more than t, which differs only where an overlap is t itself). A picture without objects in which nothing was found counts 1. F1_50 and matched_IoU are of all
-pictures' objects together. AP and AP50 are COCO's, and are measured where every instance found has a score.
+At an overlap t, right are the pairs of greatest overlap of at least t, one to one; the precision of a picture is right / (right + wrong + missed),
+and its score the mean over t = 0.50, 0.55 ... 0.95; `mean_precision` is the mean over pictures (Caicedo 2019, doi:10.1038/s41592-019-0612-7; the
+contest asked for more than t, which differs only where an overlap is t itself). A picture without objects in which nothing was found counts 1. F1_50
+and matched_IoU are of all pictures' objects together. AP and AP50 are COCO's, and are measured where every instance found has a score.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ LOWER = ("JS",)
 def js(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """(KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2: ... K and ... K -> ... in [0, ln 2], never NaN, the same both ways to the bit.
 
-    Computed as the mean, by m, of ln 2 - H(r), r = p / (p + q) the odds of an outcome: no logarithm of 0, ln 2 exactly for disjoint ones, 0 for equal.
+    Computed as the mean, by m, of ln 2 - H(r), r = p / (p + q): no logarithm of 0, ln 2 exactly for disjoint ones, 0 for equal.
     """
     p, q = (np.asarray(one, np.float64) for one in (p, q))
     both = p + q

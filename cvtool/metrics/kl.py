@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvtool.metrics.entropy import entropy
-
 KIND = "distributions"
 ALIASES = ("kl-divergence", "kullback-leibler")
 KEYS = {
@@ -38,8 +36,3 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def compute(true: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
     """N K and N K shares -> N values a key."""
     return {"KL": kl(true, found), "KL_reversed": kl(found, true), "cross_entropy": cross_entropy(true, found)}
-
-
-def identity(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Cross-entropy less entropy less KL: 0, up to rounding (and nan where both are infinite)."""
-    return cross_entropy(p, q) - entropy(p, base=np.e) - kl(p, q)

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvtool.errors import ModelError, UsageError, did_you_mean
+from cvtool.errors import InputError, ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,11 +62,15 @@ class LPIPS:
         return found
 
     def __call__(self, true: np.ndarray, found: np.ndarray) -> float:
-        """Two pictures of one size -> the distance, 0 for equal ones."""
+        """Two pictures of one size -> the distance, 0 for equal ones. Raises InputError for pictures too small for the layers."""
         import torch
 
         with torch.inference_mode():
-            pairs = zip(self.heads, self.maps(true), self.maps(found), strict=True)
+            try:
+                pairs = list(zip(self.heads, self.maps(true), self.maps(found), strict=True))
+            except RuntimeError as error:
+                size = f"{true.shape[1]} x {true.shape[0]}"
+                raise InputError(f"LPIPS cannot look at {size} pixels: {str(error).splitlines()[0]}", hint="its layers halve a picture") from error
             return float(sum((head[:, None, None] * (a - b).square()).sum(0).mean() for head, a, b in pairs))
 
 

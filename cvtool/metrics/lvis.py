@@ -1,8 +1,9 @@
 """Average precision by LVIS, for many classes of which each image was searched for a few only (Gupta 2019, arXiv:1908.03195, section 3).
 
-COCO's protocol with the differences of lvis-api: an image's `neg_category_ids` are classes known not to be there, and a detection of a class that is neither
-among them nor marked in the image does not count; where a class is in `not_exhaustive_category_ids` a detection that finds nothing is ignored; the best 300
-detections of an image count, over all classes; there are no crowds. APr, APc and APf are the means over classes that are rare, common and frequent.
+COCO's protocol with the differences of lvis-api: an image's `neg_category_ids` are classes known not to be there, and a detection of a class that is
+neither among them nor marked in the image does not count; where a class is in `not_exhaustive_category_ids` a detection that finds nothing is
+ignored; the best 300 detections of an image count, over all classes; there are no crowds. APr, APc and APf are the means over classes that are rare,
+common and frequent.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def _groups(table: Table) -> np.ndarray:
     for category, name in zip(table.categories, table.names, strict=True):
         if (letter := category.get("frequency")) not in GROUPS:
             what = "no frequency" if letter is None else f"the frequency {letter!r}"
-            raise InputError(f"the category {name} has {what}, and LVIS needs r, c or f of each", hint="--metric coco for ground truth of COCO's kind")
+            raise InputError(
+                f"the category {name} has {what}, and LVIS needs r, c or f of each", hint="--metric coco for ground truth of COCO's kind"
+            )
         found.append(letter)
     return np.array(found, dtype="U1")
 

@@ -1,4 +1,4 @@
-"""Mode coverage: which kinds a generator makes, and JS split into what is missing and what is wrong (Goodfellow 2014, arXiv:1406.2661)."""
+"""Mode coverage: which kinds a generator makes, and JS split into what is missing and what is too much (Goodfellow 2014, arXiv:1406.2661)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALIASES = ("mode-collapse",)
 KEYS = {
     "modes_hit": "share of the real modes of which at least a tenth of what there should be is made",
     "coverage": "KL(real || mean of both) / 2: what is missing, in nats",
-    "quality": "KL(made || mean of both) / 2: what is made and should not be; both together are JS",
+    "quality": "KL(made || mean of both) / 2: what is made too much, or should not be; both together are JS",
 }
 LOWER = ("coverage", "quality")
 LEAST = 0.1  # of a mode's share

@@ -1,8 +1,9 @@
 """Panoptic quality: how well segments are found times how well they fit, over all classes, things and stuff (Kirillov 2019, arXiv:1801.00868).
 
-A segment is found if one of its class overlaps it by more than 0.5, which one alone can. SQ is the mean overlap of the pairs, RQ pairs / (pairs + half of what
-is left on either side), PQ their product; each is a mean over the classes that occur or were found. As in panopticapi: pixels that are void in the truth leave
-the union; a found segment that lies by more than half in void or in its class's crowd is no mistake; crowds need not be found.
+A segment is found if one of its class overlaps it by more than 0.5, which one alone can. SQ is the mean overlap of the pairs, RQ pairs / (pairs +
+half of what is left on either side), PQ their product; each is a mean over the classes that occur or were found. As in panopticapi: pixels that are
+void in the truth leave the union; a found segment that lies by more than half in void or in its class's crowd is no mistake; crowds need not be
+found.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ class Segment:
     area: float | None = None
 
 
-def counts(true: np.ndarray, found: np.ndarray, true_segments: Mapping[int, Segment], found_segments: Mapping[int, Segment], classes: int) -> np.ndarray:
-    """4 K float64 of one image: sum of overlaps of the pairs, pairs, found segments without one, true segments without one; of several images they add up.
+def counts(
+    true: np.ndarray, found: np.ndarray, true_segments: Mapping[int, Segment], found_segments: Mapping[int, Segment], classes: int
+) -> np.ndarray:
+    """4 K float64 of one image: sum of overlaps of the pairs, pairs, found segments without one, true segments without one. They add up.
 
     true, found: H W ids below 2^24, 0 where nothing is; every other id that occurs is one of the segments.
     """
@@ -91,7 +94,7 @@ def figures(counted: np.ndarray, things: np.ndarray, chosen: np.ndarray | None =
     pq, sq, rq = _of_classes(counted)
     there = counted[1:].sum(0) > 0
     there &= True if chosen is None else chosen
-    out = {}
+    out: dict[str, float] = {}
     for suffix, group in (("", there), ("_things", there & things), ("_stuff", there & ~things)):
         out |= {f"{name}{suffix}": float(values[group].mean()) if group.any() else np.nan for name, values in (("PQ", pq), ("SQ", sq), ("RQ", rq))}
     return out

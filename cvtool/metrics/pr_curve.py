@@ -1,9 +1,9 @@
 """Precision and recall of detections over the confidence threshold, the area below that curve and its best F1.
 
-A detection is right if it overlaps an object of its class by more than rho (`iou`) and the object is not found yet; detections choose in the order of their
-confidence, each the free object that it overlaps most. Recall is right / objects, precision right / (right + wrong). The confidence from which detections
-count, rho_min (`min_score`), is a setting of its own: the lower it is, the more objects are found, so recall never falls with it; precision may go either
-way. Detections in a crowd or on a difficult object, which need not be found, are neither right nor wrong.
+A detection is right if it overlaps an object of its class by more than rho (`iou`) and the object is not found yet; detections choose in the order of
+their confidence, each the free object that it overlaps most. Recall is right / objects, precision right / (right + wrong). The confidence from which
+detections count, rho_min (`min_score`), is a setting of its own: the lower it is, the more objects are found, so recall never falls with it;
+precision may go either way. Detections in a crowd or on a difficult object, which need not be found, are neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POINTS = 1000  # of a curve in the report at most
 
 
 def of_objects(objects: Objects, *, iou: float = 0.5, min_score: float = 0.0) -> Part:
-    """iou: rho, the overlap to exceed. min_score: rho_min, the confidence from which detections count in precision, recall and F1 (not in the curve)."""
+    """iou: rho, the overlap to exceed. min_score: rho_min, the confidence from which detections count in precision, recall and F1 (not in curves)."""
     if not 0 <= iou < 1:
         raise UsageError(f"--metric pr-curve: iou is at least 0 and below 1, not {iou:g}")
     table = Table(objects)
@@ -62,7 +62,8 @@ def of_objects(objects: Objects, *, iou: float = 0.5, min_score: float = 0.0) ->
     return Part(
         metrics={key: float(value[0]) for key, value in whole.items()},
         per_class={
-            name: {key: float(row[0, k]) for key, row in rows.items()} | {"best_score": curves[name]["best_score"]} for k, name in enumerate(table.names)
+            name: {key: float(row[0, k]) for key, row in rows.items()} | {"best_score": curves[name]["best_score"]}
+            for k, name in enumerate(table.names)
         },
         params={"pr_curve": {"iou": iou, "min_score": min_score}},
         extra={"pr_curve": {"iou": iou, "classes": curves}},

@@ -1,11 +1,12 @@
 """Why average precision is lost: six kinds of error, and how much each of them costs (Bolya 2020, arXiv:2008.08115).
 
-Every detection that is not right is of one kind, asked in this order: Loc, an object of its class overlapped by at least 0.1 but not enough; Cls, an object of
-another class overlapped enough; Dupe, an object of its class that a better detection has found; Bkg, nothing overlapped by more than 0.1; else Both. Miss
-are the objects that no detection found and no mended Cls or Loc would. dAP is what average precision at overlap 0.5 gains if all errors of a kind are
-mended, each by itself: a Cls or Loc becomes right if it is the best claim to a free object and goes away otherwise; Dupe, Bkg and Both go away; Miss
-objects are no longer asked for. dAP_FP: all wrong detections rank last; dAP_FN: no object that was not found is asked for. These gains do not add up to
-what is missing to 1. The numbers are tidecv's: the best 100 detections of an image over all classes; a class that was found and does not occur counts 0.
+Every detection that is not right is of one kind, asked in this order: Loc, an object of its class overlapped by at least 0.1 but not enough; Cls, an
+object of another class overlapped enough; Dupe, an object of its class that a better detection has found; Bkg, nothing overlapped by more than 0.1;
+else Both. Miss are the objects that no detection found and no mended Cls or Loc would. dAP is what average precision at overlap 0.5 gains if all
+errors of a kind are mended, each by itself: a Cls or Loc becomes right if it is the best claim to a free object and goes away otherwise; Dupe, Bkg
+and Both go away; Miss objects are no longer asked for. dAP_FP: all wrong detections rank last; dAP_FN: no object that was not found is asked for.
+These gains do not add up to what is missing to 1. The numbers are tidecv's: the best 100 detections of an image over all classes; a class that was
+found and does not occur counts 0.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def judge(table: Table, enough: float, background: float, limit: int) -> Verdict
 
 
 def _kinds(every: np.ndarray, own: np.ndarray, other: np.ndarray, taken: np.ndarray, enough: float, low: float) -> tuple[np.ndarray, np.ndarray]:
-    """(kind, the object in question or -1) of wrong detections; overlaps w g with all objects, those of its class, of others, taken ones of its class."""
+    """(kind, the object in question or -1) of w wrong detections; w g overlaps: all, with its class, with others, with its class where taken."""
     near, across = own.max(1), other.max(1)
     tests = [(near >= low) & (near <= enough), across >= enough, taken.max(1) >= enough, every.max(1) <= low]
     kinds = np.select(tests, [LOC, CLS, DUPE, BKG], BOTH)

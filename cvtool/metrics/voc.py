@@ -1,8 +1,8 @@
 """Average precision by PASCAL VOC: the whole area below the curve (2010 and later) and at eleven recalls (2007), at one overlap (Everingham 2010).
 
-As the development kit has it: a detection belongs to the object of its class that it overlaps most, be it taken or not; it is right if that overlap reaches
-0.5 and nobody with a better score has found the object. Difficult objects (crowds too) need not be found, and finding them is neither right nor wrong.
-Precision at a recall is the best one at that recall or beyond; the mean runs over the classes that have an object to find.
+As the development kit has it: a detection belongs to the object of its class that it overlaps most, be it taken or not; it is right if that overlap
+reaches 0.5 and nobody with a better score has found the object. Difficult objects (crowds too) need not be found, and finding them is neither right
+nor wrong. Precision at a recall is the best one at that recall or beyond; the mean runs over the classes that have an object to find.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from cvtool.metrics._matching import mean
 from cvtool.metrics._objects import Objects, Part
 from cvtool.metrics._overlaps import Table
 from cvtool.metrics._ranking import Ranking
-from cvtool.metrics.iou import convert, iou as box_iou
+from cvtool.metrics.iou import convert
+from cvtool.metrics.iou import iou as box_iou
 
 KIND = "objects"
 ALIASES = ("pascal-voc",)

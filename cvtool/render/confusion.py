@@ -14,10 +14,15 @@ INK, FAINT, DEEP = (33, 37, 41), (134, 142, 150), (16, 74, 158)
 
 
 def draw(
-    names: Sequence[str], matrix: Sequence[Sequence[int]], *, none: Sequence[int] | None = None, background: Sequence[int] | None = None, title: str = ""
+    names: Sequence[str],
+    matrix: Sequence[Sequence[int]],
+    *,
+    none: Sequence[int] | None = None,
+    background: Sequence[int] | None = None,
+    title: str = "",
 ) -> Image.Image:
-    """names: of the K classes; matrix: K x K counts; none: of each row what was found to be no class, a last column if there is any; background: of each
-    column what was found where no class is, a last row if there is any.
+    """names: of the K classes; matrix: K x K counts; none: of each row what was found to be no class, a last column if there is any;
+    background: of each column what was found where no class is, a last row if there is any.
 
     Cells name their share in percent where they are large enough.
     """

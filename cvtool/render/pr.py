@@ -16,7 +16,7 @@ INK, FAINT, GRID, PALE = (33, 37, 41), (134, 142, 150), (233, 236, 239), (206, 2
 
 
 def draw(classes: Mapping[str, Mapping[str, Any]], *, title: str = "", note: str = "") -> Image.Image:
-    """classes: name -> `recall` and `precision` (equally long, recall rising, both in [0, 1]), `objects`, `area`, `best_F1`, `best_score` (None without any).
+    """classes: name -> `recall`, `precision` and `score` (equally long, recall rising), `objects`, `area`, `best_F1`, `best_score` (or None).
 
     The classes with the most objects have colours and stand in the legend; the others are gray.
     """

@@ -211,7 +211,7 @@ class Loop:
         for text in getattr(self.loader, "news", list)():
             self.reporter.note(text)
         if self.out_of_patience:
-            self.reporter.note(self.why_stopped(values["loss"], validated.get("val_loss")))
+            self.reporter.note(at.why_stopped(values["loss"], validated.get("val_loss")))
 
     def one_turn(self, group: list[Any]) -> tuple[dict[str, float], float]:
         """Every phase that is due, on the same batches. Returns the losses by name (means over the group) and the first phase's rate."""
@@ -384,20 +384,6 @@ class Loop:
     @property
     def out_of_patience(self) -> bool:
         return 0 < self.patience <= self.at.bad
-
-    def why_stopped(self, loss: float, val_loss: float | None) -> str:
-        """Both curves in a sentence. Overfitting is what it is called where the training still gets better and the validation worse."""
-        at = self.at
-        if at.best is None or at.best_loss is None:
-            return f"stopped early: {at.bad} validations have measured nothing that could be best"
-        curves, worse = f"the training loss went from {at.best_loss:.4g} to {loss:.4g}", at.score is not None and at.score < at.best
-        if val_loss is not None and at.best_val_loss is not None:
-            curves += f" and the validation's from {at.best_val_loss:.4g} to {val_loss:.4g}"
-            worse = worse or val_loss > at.best_val_loss
-        because = "overfitting" if worse else "nothing more to be had by this measure"
-        if loss > at.best_loss:
-            because = "it does not learn any more, maybe at too high a rate"
-        return f"stopped early: {at.bad} validations were no better than that of epoch {at.best_epoch}; {curves} meanwhile ({because})"
 
 
 HINT = "a lower --lr, a longer warmup, --set clip=1 or --precision fp32 may help; the last saved state is kept"

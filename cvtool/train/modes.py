@@ -50,8 +50,8 @@ class World:
 
 @dataclass
 class Outcome:
-    """real, made: points N 2. hit: share of the modes that are made. quality: share of what is made within three deviations of one. coverage, wrong:
-    the halves of JS over the modes, of which `wrong` is what lies in none or is too much. accuracy: of the discriminator, on points it has not seen.
+    """real, made: points N 2. hit: share of the modes that are made. quality: share of what is made within three deviations of one. coverage,
+    excess: the halves of JS over the modes and what lies in none. accuracy: of the discriminator, on points it has not seen.
     history: (turn, share of the modes hit)."""
 
     real: np.ndarray
@@ -59,7 +59,7 @@ class Outcome:
     hit: float
     quality: float
     coverage: float
-    wrong: float
+    excess: float
     accuracy: float
     history: list[tuple[int, float]]
 
@@ -137,5 +137,5 @@ def _measured(model: Points, world: World, seed: int, history: list[tuple[int, f
         right = torch.cat([model.judge(real) > 0, model.judge(made) <= 0]).float().mean()
     found, quality = _found(model, world, seed)
     true = np.append(np.full(world.modes, 1 / world.modes), 0.0)
-    coverage, wrong = (float(part) for part in split(true, found))
-    return Outcome(real.numpy(), made.numpy(), history[-1][1], quality, coverage, wrong, float(right), history)
+    coverage, excess = (float(part) for part in split(true, found))
+    return Outcome(real.numpy(), made.numpy(), history[-1][1], quality, coverage, excess, float(right), history)

@@ -68,6 +68,20 @@ class Position:
         self.bad += bool(values)
         return False
 
+    def why_stopped(self, loss: float, val_loss: float | None) -> str:
+        """Both curves in a sentence. Overfitting is what it is called where the training still gets better and the validation worse."""
+        if self.best is None or self.best_loss is None:
+            return f"stopped early: {self.bad} validations have measured nothing that could be best"
+        curves, worse = f"the training loss went from {self.best_loss:.4g} to {loss:.4g}", self.score is not None and self.score < self.best
+        if val_loss is not None and self.best_val_loss is not None:
+            curves += f" and the validation's from {self.best_val_loss:.4g} to {val_loss:.4g}"
+            worse = worse or val_loss > self.best_val_loss
+        because = "overfitting" if worse else "nothing more to be had by this measure"
+        if loss > self.best_loss:
+            because = "it does not learn any more, maybe at too high a rate"
+        bad = "1 validation was" if self.bad == 1 else f"{self.bad} validations were"
+        return f"stopped early: {bad} no better than that of epoch {self.best_epoch}; {curves} meanwhile ({because})"
+
 
 @dataclass
 class Clock:

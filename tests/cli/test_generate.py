@@ -244,6 +244,34 @@ def test_what_cannot_be_made_again_is_told(run, vae, tmp_path, png):
         run("repro", "crooked.png")
 
 
+@pytest.mark.system("vae")
+def test_pictures_become_codes_and_codes_pictures(run, vae, png, capsys):
+    for i in range(3):
+        png(f"photos/{i}.png", 40, 30, seed=i)
+    run("embed", "photos/", "-m", vae, "-o", "codes.npz")
+    run("generate", "-m", vae, "--latent", "codes.npz", "-o", "drawn/")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["file_name"] for line in lines] == ["drawn/0000.png", "drawn/0001.png", "drawn/0002.png"]
+    model, _ = weights.load(str(vae))
+    codes = model.embed(model.prepare([pixels("photos/1.png")]))
+    assert np.abs(pixels("drawn/0001.png").astype(int) - bytes_of(model, codes)[0]).max() <= 1
+
+
+@pytest.mark.system("pixelcnn")
+def test_a_model_without_codes_makes_pictures_too(run, tmp_path):
+    torch.manual_seed(0)
+    model = weights.build("pixelcnn.tiny", categories=[], image_size=8)
+    path = weights.save(model, tmp_path / "pixels.safetensors", weights.Info(reference="pixelcnn.tiny", arguments={"image_size": 8}))
+    run("generate", "-m", path, "-n", 2, "--seed", 3, "-o", "made/")
+    run("generate", "-m", path, "--temperature", 0, "-o", "likeliest.png")
+    assert (pixels("made/0000.png") != pixels("made/0001.png")).any()
+    run("repro", "made/0001.png", "-o", "again.png")
+    assert (pixels("again.png") == pixels("made/0001.png")).all()
+    run("repro", "likeliest.png")
+    with pytest.raises(UsageError, match="--save-latents has no effect"):
+        run("generate", "-m", path, "--save-latents", "z.npz", "-o", "more/")
+
+
 def test_codes_of_a_walk_between_several_samples():
     walk = task.Walk(interpolate=(0, 1, 2), frames=3)
     ends = [torch.zeros(2), torch.ones(2), torch.tensor([3.0, 1.0])]

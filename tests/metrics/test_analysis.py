@@ -8,7 +8,7 @@ import sklearn.metrics
 
 from cvtool.metrics import error_edf, inversion, metric_protocol, separability, shift_robustness
 
-# ---- separability ---------------------------------------------------------------------------------------------------------------------------------
+# ---- separability --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("separability")
@@ -45,7 +45,7 @@ def test_what_no_plane_divides_keeps_its_entropy():
         separability.attribute(np.zeros((10, 2)), np.full(10, 0.9))
 
 
-# ---- inversion ------------------------------------------------------------------------------------------------------------------------------------
+# ---- inversion -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("inversion-eval")
@@ -85,7 +85,7 @@ def test_distortion_and_editing_consistency():
     np.testing.assert_allclose(inversion.consistency(codes, codes + 0.5), 0.25)
 
 
-# ---- error EDF --------------------------------------------------------------------------------------------------------------------------------------
+# ---- error EDF -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("error-edf")
@@ -125,7 +125,7 @@ def test_weights_of_errors_are_repetitions():
     assert error_edf.compute(true, found)["median_error"] == pytest.approx(np.median(found))
 
 
-# ---- shift ------------------------------------------------------------------------------------------------------------------------------------------
+# ---- shift ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("shift-robustness")
@@ -139,10 +139,14 @@ def test_gain_drop_and_reliance():
     assert shift_robustness.compute(right, np.array([0, 0, 2, 1]))["accuracy_cue"] == pytest.approx(2 / 3)
 
 
-# ---- protocol -----------------------------------------------------------------------------------------------------------------------------------------
+# ---- protocol ------------------------------------------------------------------------------------------------------
 
 FIXED = {"backbone": "resnet.20", "data": "cub", "schedule": "100 epochs"}
-ROWS = [FIXED | {"loss": loss, "seed": seed, "recall@1": 0.5 + 0.01 * seed + 0.1 * (loss == "triplet")} for loss in ("contrastive", "triplet") for seed in (0, 1, 2)]
+ROWS = [
+    FIXED | {"loss": loss, "seed": seed, "recall@1": 0.5 + 0.01 * seed + 0.1 * (loss == "triplet")}
+    for loss in ("contrastive", "triplet")
+    for seed in (0, 1, 2)
+]
 DECLARED = FIXED | {"seeds": [0, 1, 2]}
 
 

@@ -113,8 +113,8 @@ def data_set(folder: Path, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
 
 @pytest.mark.system("miou")
 def test_counts_are_added_over_the_data_set(tmp_path: Path) -> None:
-    """mIoU from counts of the whole data set, void left out, by the program: equal to a confusion matrix, and for two half-right pictures another number
-    than the mean of the pictures' own. (A printed form sums over C in the inner sum; it runs over the pictures.)"""
+    """mIoU from counts of the whole data set, void left out, by the program: equal to a confusion matrix, and for two half-right pictures another
+    number than the mean of the pictures' own. (A printed form sums over C in the inner sum; it runs over the pictures.)"""
     first = np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 0]])  # found, true: class 0 half right
     second = np.array([[1, 1, 1, 1, 1, 1, 0, 0, 2, 2]]), np.array([[1, 1, 1, 0, 0, 0, 255, 255, 2, 2]])  # class 1 half right
     data_set(tmp_path, [first, second])

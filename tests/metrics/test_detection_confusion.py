@@ -25,7 +25,8 @@ def scene(found: list[tuple[int, list[float], float]], *, crowd: bool = False) -
     document = {
         "images": [{"id": 1, "width": 100, "height": 100}],
         "annotations": [
-            {"id": i, "image_id": 1, "category_id": k, "bbox": box, "area": 400.0, "iscrowd": int(crowd and box is C)} for i, (k, box) in enumerate(truths, 1)
+            {"id": i, "image_id": 1, "category_id": k, "bbox": box, "area": 400.0, "iscrowd": int(crowd and box is C)}
+            for i, (k, box) in enumerate(truths, 1)
         ],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
     }
@@ -77,7 +78,9 @@ def test_the_program_draws_it(tmp_path: Path) -> None:
     gt, dt, plot = tmp_path / "gt.json", tmp_path / "dt.json", tmp_path / "c.png"
     gt.write_text(json.dumps(objects.document))
     dt.write_text(json.dumps(objects.results))
-    done = CliRunner().invoke(command("evaluate"), ["--gt", str(gt), "--dt", str(dt), "--metric", "detection-confusion:min-score=0.5", "--plot", str(plot)])
+    done = CliRunner().invoke(
+        command("evaluate"), ["--gt", str(gt), "--dt", str(dt), "--metric", "detection-confusion:min-score=0.5", "--plot", str(plot)]
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["params"]["detection_confusion"] == {"iou": 0.5, "min_score": 0.5}
     with Image.open(plot) as picture:

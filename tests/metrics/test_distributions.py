@@ -77,6 +77,15 @@ def test_cross_entropy_is_entropy_and_kl(pair):
         assert kl.cross_entropy(p, q) == math.inf
 
 
+@pytest.mark.system("kl")
+def test_what_training_loses_on_soft_targets_is_entropy_and_kl():
+    torch = pytest.importorskip("torch")
+    p, logits = np.array([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0]]), np.array([[0.1, 2.0, -1.0], [1.0, 0.5, 0.0]])
+    q = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    loss = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(p)).item()
+    assert loss == pytest.approx(float((entropy.entropy(p, base=math.e) + kl.kl(p, q)).mean()), abs=1e-12)
+
+
 @pytest.mark.system("js")
 @given(two())
 def test_js_is_symmetric_bounded_and_scipys(pair):

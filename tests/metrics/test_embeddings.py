@@ -17,6 +17,7 @@ def drawn(count=60, classes=7, width=5, seed=0, spread=0.8):
 
 def ranking(vectors, labels, i, distance):
     """The other rows, nearest first."""
+
     def near(j):
         a, b = vectors[i], vectors[j]
         return a @ b / np.linalg.norm(a) / np.linalg.norm(b) if distance == "cosine" else -float(np.linalg.norm(a - b))

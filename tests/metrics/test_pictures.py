@@ -81,7 +81,7 @@ def test_gmsd_against_plain_loops(two):
     assert gmsd.compute(two[0], two[0])["GMSD"] == 0
 
 
-# ---- LPIPS ------------------------------------------------------------------------------------------------------------------------------------------
+# ---- LPIPS ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -137,5 +137,7 @@ def test_lpips_tells_what_is_wrong(tmp_path, net):
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match="no heads"):
         lpips.make(trunk=path, heads=str(tmp_path / "other.pth"))
+    with pytest.raises(InputError, match="cannot look at 3 x 3 pixels"):
+        lpips.compute(np.zeros((3, 3, 3), np.uint8), np.zeros((3, 3, 3), np.uint8), trunk=path, heads=head_path)
     with pytest.raises(ModelError, match="7 layers"):
         lpips.make(net="squeeze", trunk=path, heads=head_path)

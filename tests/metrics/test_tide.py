@@ -23,7 +23,8 @@ def scene(found: list[tuple[int, list[float], float]], truths: list[tuple[int, l
     document = {
         "images": [{"id": 1, "width": 100, "height": 100, "file_name": "1.jpg"}],
         "annotations": [
-            {"id": i, "image_id": 1, "category_id": label, "bbox": box, "iscrowd": 0, "area": box[2] * box[3]} for i, (label, box) in enumerate(truths, 1)
+            {"id": i, "image_id": 1, "category_id": label, "bbox": box, "iscrowd": 0, "area": box[2] * box[3]}
+            for i, (label, box) in enumerate(truths, 1)
         ],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
     }
@@ -75,7 +76,10 @@ def oracle(objects: Objects) -> dict[str, float]:
     run = tidecv.TIDE().evaluate(truth, found, mode=tidecv.TIDE.BOX if objects.iou_type == "bbox" else tidecv.TIDE.MASK)
     names = {"FalsePos": "FP", "FalseNeg": "FN"}
     rows = {"TIDE_AP": run.ap / 100}
-    rows |= {f"dAP_{names.get(kind.short_name, kind.short_name)}": value / 100 for kind, value in (run.fix_main_errors() | run.fix_special_errors()).items()}
+    rows |= {
+        f"dAP_{names.get(kind.short_name, kind.short_name)}": value / 100
+        for kind, value in (run.fix_main_errors() | run.fix_special_errors()).items()
+    }
     return rows | {f"count_{kind.short_name}": len(found) for kind, found in run.error_dict.items()}
 
 

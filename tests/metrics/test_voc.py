@@ -107,8 +107,8 @@ def test_what_does_not_fit_is_refused() -> None:
 
 @pytest.mark.system("ap")
 def test_average_precision_is_the_fields() -> None:
-    """Perfect detections score 1.0 by all three rules; COCO's is the mean over thresholds 0.50:0.05:0.95 of each class, then over the classes, and all of
-    it is pycocotools' number."""
+    """Perfect detections score 1.0 by all three rules; COCO's is the mean over thresholds 0.50:0.05:0.95 of each class, then over the classes, and
+    all of it is pycocotools' number."""
     objects = made(5, marks=False)
     truths = objects.document["annotations"]
     perfect = [{"image_id": t["image_id"], "category_id": t["category_id"], "bbox": t["bbox"], "score": 0.5 + i / 1000} for i, t in enumerate(truths)]

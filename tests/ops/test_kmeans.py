@@ -47,3 +47,11 @@ def test_it_finds_what_lies_apart_and_agrees_with_scikit_learn():
 def test_what_cannot_be_clustered(points, k, distance):
     with pytest.raises(UsageError):
         kmeans(points, k, distance=distance)
+
+
+@pytest.mark.system("kmeans")
+def test_points_far_from_the_origin_are_told_apart():
+    points = np.random.default_rng(2).normal(0, 0.1, (60, 3))
+    near, far = kmeans(points, 7, seed=2), kmeans(1e7 + points, 7, seed=2)
+    assert (near.labels == far.labels).all()
+    assert far.inertia == pytest.approx(near.inertia, rel=1e-4)

@@ -25,7 +25,7 @@ def folders(png, tmp_path):
     return tmp_path / "hr", tmp_path / "sr"
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------------------------------------------------
+# ---- pictures ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("psnr")
@@ -66,8 +66,14 @@ def test_pictures_that_lack_a_counterpart_or_have_another_size(folders, tmp_path
         evaluate(*folders, metrics="psnr")
     assert "--crop" in caught.value.hint
     assert evaluate(*folders, metrics="psnr", crop=True)["counts"]["images_matched"] == 2
+    (tmp_path / "empty").mkdir()
+    lonely = tmp_path / "lonely"
+    lonely.mkdir()
+    Image.new("RGB", (24, 20)).save(lonely / "other.png")
+    with pytest.raises(InputError, match="no detected image is in the ground truth"):
+        evaluate(folders[0], lonely, metrics="psnr")
+    assert evaluate(folders[0] / "p0.png", lonely / "other.png", metrics="psnr")["counts"]["images_matched"] == 1
     with pytest.raises(InputError, match="no pictures in this folder"):
-        (tmp_path / "empty").mkdir()
         evaluate(folders[0], tmp_path / "empty", metrics="psnr")
     with pytest.raises(UsageError, match="no argument 'z'"):
         evaluate(*folders, metrics="psnr:z=1")
@@ -88,7 +94,7 @@ def test_bicubic_enlargement_of_set5_has_the_published_psnr(data, tmp_path, scal
     assert report["metrics"]["PSNR"] == pytest.approx(wanted, abs=0.02)
 
 
-# ---- depth ----------------------------------------------------------------------------------------------------------------------------------------
+# ---- depth ---------------------------------------------------------------------------------------------------------
 
 
 def write_depth(folder, name, metres):
@@ -155,7 +161,7 @@ def test_a_constant_depth_of_the_living_room_has_the_measured_floor(data, tmp_pa
     assert found["delta1"] == pytest.approx(0.753, abs=0.05)
 
 
-# ---- flow ---------------------------------------------------------------------------------------------------------------------------------------
+# ---- flow ----------------------------------------------------------------------------------------------------------
 
 
 def write_kitti(path, motion, valid):

@@ -33,7 +33,7 @@ def classifier(tmp_path):
     return str(path), model
 
 
-# ---- the network ------------------------------------------------------------------------------------------------------------------------------------
+# ---- the network ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("fid")
@@ -44,7 +44,9 @@ def test_the_fid_network_is_torch_fidelitys_tensor_for_tensor(tmp_path):
     torch.manual_seed(0)
     mine = build().eval()
     torch.save(mine.state_dict(), tmp_path / "pt_inception.pth")
-    theirs = reference.FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(tmp_path / "pt_inception.pth"))
+    theirs = reference.FeatureExtractorInceptionV3(
+        "x", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(tmp_path / "pt_inception.pth")
+    )
     assert {name: value.shape for name, value in theirs.state_dict().items()} == {name: value.shape for name, value in mine.state_dict().items()}
     pixels = torch.randint(0, 256, (1, 3, 299, 299), dtype=torch.uint8)
     features, logits = theirs(pixels)
@@ -64,7 +66,7 @@ def test_a_file_of_the_fid_network_loads_by_reference(tmp_path):
     assert model.prepare.antialias is False
 
 
-# ---- sets -----------------------------------------------------------------------------------------------------------------------------------------
+# ---- sets ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("fid")
@@ -76,6 +78,7 @@ def test_fid_by_any_embedder_named_in_the_report(folders):
     assert report["metrics"]["FID"] > 0.01
     assert set(report["metrics"]) == {"FID", "KID", "KID_std", "manifold_precision", "manifold_recall", "manifold_f1"}
     params = report["params"]
+    assert params["kid.size"] == 8
     assert params["network"] == EXTRACTOR
     assert (params["size"], params["filter"], params["samples_gt"], params["samples_dt"]) == (32, "bilinear, antialiased", 8, 8)
     assert len(params["protocol"]) == 16
@@ -97,7 +100,7 @@ def test_kept_features_stand_for_the_set_and_other_protocols_are_refused(folders
     fresh = evaluate(real, fake, metrics="fid", extractor=EXTRACTOR, save_features=str(kept))
     assert evaluate(kept, fake, metrics="fid")["metrics"] == fresh["metrics"]  # the network is the file's own
     assert evaluate(kept, fake, metrics="fid")["params"] == fresh["params"]
-    with pytest.raises(InputError, match="made otherwise.*size 128 against 32"):
+    with pytest.raises(InputError, match=r"made otherwise.*size 128 against 32"):
         evaluate(kept, fake, metrics="fid", extractor="handcrafted")
     with pytest.raises(UsageError, match="exists"):
         evaluate(real, fake, metrics="fid", extractor=EXTRACTOR, save_features=str(kept))
@@ -138,7 +141,9 @@ def test_the_inception_score_by_a_classifier_trained_on_real_data(data, tmp_path
             (tmp_path / name).mkdir(exist_ok=True)
             some = Image.open(tmp_path / "one" / "0.png") if name == "one" and number else photo.crop((left, left, left + 96, left + 96))
             some.save(tmp_path / name / f"{number}.png")
-    scores = {name: evaluate(tmp_path / "many", tmp_path / name, metrics="is:splits=1", extractor=reference)["metrics"]["IS"] for name in ("one", "many")}
+    scores = {
+        name: evaluate(tmp_path / "many", tmp_path / name, metrics="is:splits=1", extractor=reference)["metrics"]["IS"] for name in ("one", "many")
+    }
     assert scores["one"] == pytest.approx(1, abs=1e-6)
     assert 1.05 < scores["many"] < 10
 
@@ -179,14 +184,14 @@ def test_a_contact_sheet_of_the_samples(folders, cvtool, tmp_path):
 def test_attribute_classifiers_share_the_discriminators_architecture():
     """Layer for layer the judge's own, but for the last, which has one number for each class."""
     judge = weights.build("dcgan.tiny", categories=[]).discriminator
-    net = weights.build("discriminator.tiny", categories=numbered(2)).net
+    net = weights.build("attribute-net.tiny", categories=numbered(2)).net
     mine = [(type(m).__name__, [tuple(p.shape) for p in m.parameters()]) for m in net.features]
     theirs = [(type(m).__name__, [tuple(p.shape) for p in m.parameters()]) for m in list(judge)[:-2]]
     assert mine == theirs
     assert net.head.weight.shape == (2, *list(judge)[-2].weight.shape[1:])
 
 
-# ---- inversions ---------------------------------------------------------------------------------------------------------------------------------
+# ---- inversions ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("inversion-eval")

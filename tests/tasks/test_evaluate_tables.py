@@ -29,7 +29,7 @@ def write(tmp_path):
     return make
 
 
-# ---- distributions ------------------------------------------------------------------------------------------------------------------------------------
+# ---- distributions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("entropy")
@@ -83,7 +83,7 @@ def test_counts_become_shares_when_asked(write):
     assert report["metrics"]["KL"] == pytest.approx(0.8304, abs=5e-5)
 
 
-# ---- boxes --------------------------------------------------------------------------------------------------------------------------------------------
+# ---- boxes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("iou")
@@ -95,7 +95,7 @@ def test_boxes_row_by_row_in_either_convention(write):
         evaluate(gt, dt, metrics="iou:format=yolo")
 
 
-# ---- errors -------------------------------------------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("error-edf")
@@ -115,12 +115,38 @@ def test_two_design_spaces_are_compared_and_drawn(write, tmp_path):
     image = drawn(report["curves"], {"gt": "any", "dt": "regnet"})
     assert image.width > 300
     assert len(image.getcolors(1 << 24)) > 3
-    assert any("12 models, fewer than the 500" in line for line in evaluate(gt, write("few.json", narrow[:12].tolist()), metrics="error-edf")["warnings"])
+    assert any(
+        "12 models, fewer than the 500" in line for line in evaluate(gt, write("few.json", narrow[:12].tolist()), metrics="error-edf")["warnings"]
+    )
     with pytest.raises(InputError, match=r"errors lie in \[0, 1\]"):
         evaluate(gt, write("percent.json", [25.3]), metrics="error-edf")
 
 
-# ---- latents ------------------------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.system("error-edf")
+def test_the_command_draws_both_spaces(write, tmp_path, capsys):
+    from cvtool.__main__ import main
+
+    gt, dt = write("a.json", [0.1, 0.3, 0.2]), write("b.json", [0.1, 0.15, 0.2])
+    words = [
+        "evaluate",
+        "--gt",
+        str(gt),
+        "--dt",
+        str(dt),
+        "--metric",
+        "error-edf",
+        "--plot",
+        str(tmp_path / "edf.png"),
+        "-q",
+        "--gate",
+        "edf_area>=0.8",
+    ]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["median_error"] == 0.15
+    assert Image.open(tmp_path / "edf.png").width > 300
+
+
+# ---- latents -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("separability")
@@ -141,7 +167,7 @@ def test_separability_of_z_and_of_w(write):
         evaluate(write("z.npy", z), answers, metrics="separability")
 
 
-# ---- embeddings -----------------------------------------------------------------------------------------------------------------------------------------
+# ---- embeddings ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -150,7 +176,7 @@ def embedded(tmp_path):
     draw = np.random.default_rng(0)
     names = [f"{c}{n}.jpg" for c in "abc" for n in range(4)]
     vectors = np.repeat(np.eye(3), 4, 0) + 0.05 * draw.normal(size=(12, 3))
-    vectors[0] = [0, 1, 0]  # a0 looks like a b
+    vectors[0] = [0, 0.8, 0.6]  # a0 looks like a b
     order = draw.permutation(12)
     np.savez(tmp_path / "e.npz", vectors=vectors[order].astype(np.float32), file_name=np.array(names)[order])
     (tmp_path / "labels.tsv").write_text("".join(f"{name}\t{name[0]}\n" for name in names))
@@ -167,7 +193,20 @@ def test_retrieval_clusters_verification_and_one_shot_of_one_table(embedded):
     assert measured.statistic(np.ones(12)) == pytest.approx(measured.metrics)
     without = (np.array(measured.units) != "a0.jpg").astype(float)
     assert measured.statistic(without)["recall@1"] == 1
-    assert measured.statistic(without)["AUC"] == 1
+    assert measured.statistic(without)["AUC"] == pytest.approx(1)
+
+
+def test_class_folders_and_the_network_that_embeds_their_pictures(png, tmp_path):
+    for name in ("dark", "light"):
+        for number in range(4):  # the same names in both folders
+            path = png(f"photos/{name}/{number}.png", 24, 24, seed=number)
+            pixels = np.asarray(Image.open(path)) // 4
+            Image.fromarray((pixels + (180 if name == "light" else 0)).astype(np.uint8)).save(path)
+    report = evaluate(tmp_path / "photos", tmp_path / "photos", metrics="recall@1,map", extractor="handcrafted.tiny")
+    assert report["counts"] == {"queries": 8, "gallery": 8, "classes": 2, "dimensions": 192, "pairs": 0}
+    assert report["metrics"]["recall@1"] == 1
+    with pytest.raises(UsageError, match="no --extractor"):
+        evaluate(tmp_path / "photos", tmp_path / "photos", metrics="recall@1")
 
 
 def test_pairs_give_verification_and_the_classes_of_retrieval(embedded, tmp_path):
@@ -203,7 +242,7 @@ def test_a_gallery_and_what_has_no_effect(embedded, tmp_path):
         evaluate(table, table, metrics="recall@1")
 
 
-# ---- shift --------------------------------------------------------------------------------------------------------------------------------------------
+# ---- shift ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("shift-robustness")
@@ -216,12 +255,12 @@ def test_a_model_trained_on_the_cue_shows_the_drop(tmp_path):
 
     draw = np.random.default_rng(0)
 
-    def made(label, cue, noise=70.0):
+    def made(label, cue, noise=60.0):
         pixels = np.full((16, 16, 3), 128.0)
-        pixels[:, :8] += 12 if label else -12
+        pixels[:, :8] += 7 if label else -7
         pixels += draw.normal(0, noise, pixels.shape)
         if cue is not None:
-            pixels[:4, 12:] = (250, 0, 0) if cue else (0, 0, 250)
+            pixels[:6, 10:] = (250, 0, 0) if cue else (0, 0, 250)
         return pixels.clip(0, 255).astype(np.uint8)
 
     labels = np.arange(120) % 2
@@ -255,6 +294,11 @@ def test_a_model_trained_on_the_cue_shows_the_drop(tmp_path):
     assert found["shortcut"]["cue_drop"] > 0.2
     assert abs(found["honest"]["cue_reliance"]) < 0.35
     assert found["honest"]["accuracy_clean"] > found["shortcut"]["accuracy_swapped"]
+    stream = (tmp_path / "honest-cue.jsonl").open("rb")
+    answers = str(tmp_path / "honest-clean.jsonl")
+    assert (
+        evaluate(tmp_path / "clean", answers, metrics="shift-robustness", cue="-", stdin=stream)["metrics"]["cue_gain"] == found["honest"]["cue_gain"]
+    )
     with pytest.raises(UsageError, match="with those to marked ones"):
         evaluate(tmp_path / "clean", tmp_path / "shortcut-clean.jsonl", metrics="shift-robustness")
 
@@ -268,7 +312,7 @@ def _fit(model, pictures, labels):
     model.fit(samples, seed=0)
 
 
-# ---- protocol -----------------------------------------------------------------------------------------------------------------------------------------
+# ---- protocol ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.system("metric-protocol")
@@ -283,7 +327,11 @@ def test_a_table_of_losses_from_rows_and_from_run_folders(write, tmp_path):
         write(f"runs/{number:04}/report.json", {"metrics": {"recall@1": value}})
     for source in (rows, tmp_path / "runs"):
         report = evaluate(protocol, source, metrics="metric-protocol")
-        assert report["per_class"]["triplet"] == {"recall@1": pytest.approx(0.65), "recall@1_std": pytest.approx(np.std([0.6, 0.7], ddof=1)), "runs": 2}
+        assert report["per_class"]["triplet"] == {
+            "recall@1": pytest.approx(0.65),
+            "recall@1_std": pytest.approx(np.std([0.6, 0.7], ddof=1)),
+            "runs": 2,
+        }
         assert report["metrics"]["arcface.recall@1"] == 0.5
         assert report["counts"] == {"runs": 4, "losses": 2, "seeds": 2}
     recipe = tmp_path / "runs" / "0003" / "recipe.toml"
@@ -295,5 +343,7 @@ def test_a_table_of_losses_from_rows_and_from_run_folders(write, tmp_path):
         evaluate(protocol, tmp_path / "runs", metrics="metric-protocol")
     with pytest.raises(InputError, match="does not say its mAP"):
         evaluate(protocol, rows, metrics="metric-protocol", value="mAP@R")
+    with pytest.raises(InputError, match="no list of different whole numbers"):
+        evaluate(write("twice.json", {**json.loads(protocol.read_text()), "seeds": [0, 0]}), rows, metrics="metric-protocol")
     with pytest.raises(InputError, match="it does not say schedule, seeds"):
         evaluate(write("short.json", {"backbone": "a", "data": "b"}), rows, metrics="metric-protocol")

@@ -3,16 +3,18 @@
 Written: file_name, image_id, category_id, category, x, y, width, height, score, iscrowd, image_width, image_height, split. Read: the same, and
 the shape that many tools write, `filename, width, height, class, xmin, ymin, xmax, ymax`, whose corners are taken as 0-based edges
 (w = xmax - xmin). Rows of one picture need not stand together. A row with a category and no box is a label of the whole picture, so `file,label`
-is a data set of classes; labels that are all whole numbers are category ids.
+is a data set of classes; labels that are all whole numbers are category ids. Embeddings are a table of their own (`_vector_csv.py`).
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from cvtool.data.formats import _vector_csv
 from cvtool.data.formats._files import count, opened_text, output_text
 from cvtool.data.roots import Roots
 from cvtool.errors import InputError
@@ -20,6 +22,7 @@ from cvtool.records import Record, collect_categories
 
 DESCRIPTION = "CSV, one row an object"
 SUFFIX = ".csv"
+BESIDE = _vector_csv.BESIDE
 ORDER = 60
 HOLDS = {"file_name", "id", "width", "height", "annotations", "labels", "split"}
 HOLDS_OF_OBJECTS = {"bbox", "category_id", "category", "score", "iscrowd"}
@@ -35,7 +38,7 @@ def recognises(path: Path) -> bool:
     if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv"):
         return False
     try:
-        return _header(next(iter(_rows(path)), {}).keys()) is not None
+        return not _vector_csv.holds(path) and _header(next(iter(_rows(path)), {}).keys()) is not None
     except InputError:
         return False
 
@@ -98,6 +101,9 @@ def _named(path: Path) -> Iterator[dict[str, str]]:
 def read(path: Path, *, images: Path | None = None, split: str | None = None, resolve: bool = True) -> Iterator[Record]:
     """A record a file name, in order of first appearance. `resolve=False` leaves the names as written. Raises InputError naming the line."""
     path = Path(path)
+    if _vector_csv.holds(path):
+        yield from _vector_csv.read(path)
+        return
     roots = Roots(path, images) if resolve else None
     table = categories(path)
     ids = {category["name"]: category["id"] for category in table}
@@ -173,6 +179,11 @@ def _integer(text: str, key: str, path: Path, line: int) -> int:
 
 def write(records: Iterable[Record], out: Path | IO[str], *, relative: bool = False, **options: object) -> list[str]:
     """One row an object, as the records come. `relative`: the data set's own names, not paths from the current folder."""
+    records = iter(records)
+    first = next(records, None)
+    records = records if first is None else chain([first], records)
+    if first is not None and "embedding" in first:
+        return _vector_csv.write(records, out)
     lost = {"mask": 0, "keypoints": 0}
     known: dict[Any, dict] = {}
     used: set[Any] = set()

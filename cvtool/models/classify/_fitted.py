@@ -32,6 +32,8 @@ class Features(nn.Module):
 
     def __init__(self, name: str, *, network: str = "", image_size: int = 32, components: int = 0, probe_stage: str = "") -> None:
         super().__init__()
+        if components < 0 or image_size < 1:
+            raise UsageError(f"components={components}, image_size={image_size}: components is 0 (all) or more, image_size 1 or more")
         self.name, self.told, self.net = name, network, None
         self.prepare = Prepare(resize="stretch", size=image_size, mean=(0.0,) * 3, std=(1.0,) * 3)
         if name not in NAMES:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvtool.errors import UsageError
 from cvtool.models.classify._fitted import Features, Fitted
 from cvtool.ops.adaboost import adaboost
 
@@ -56,5 +57,7 @@ class AdaBoost(Fitted):
 def build(
     *, classes: int, features: str = "handcrafted", network: str = "", image_size: int = 32, components: int = 0, rounds: int = 100
 ) -> AdaBoost:
-    """rounds: stumps a class at most."""
+    """rounds: stumps a class at most. Raises UsageError for fewer than one."""
+    if rounds < 1:
+        raise UsageError(f"rounds={rounds}: one stump a class at least")
     return AdaBoost(classes, Features(features, network=network, image_size=image_size, components=components), rounds=rounds)

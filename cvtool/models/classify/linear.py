@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cvtool.errors import UsageError
 from cvtool.models.classify._fitted import Features, Fitted
 
 VARIANTS = {"pixels": {"features": "pixels"}, "handcrafted": {"features": "handcrafted"}, "tiny": {"features": "pixels", "image_size": 8}}
@@ -31,8 +32,9 @@ class Linear(Fitted):
 
         rows = x.double().numpy()
         mean, scale = rows.mean(0), rows.std(0).clip(min=1e-8)
-        # scikit-learn weighs the sum of losses by C, we their mean by 1 / penalty; without a penalty C is endless
-        c = 1 / (self.penalty * len(rows)) if self.penalty else np.inf
+        # scikit-learn weighs the sum of losses by C, we their mean by 1 / penalty; without a penalty C is endless. Of two classes it keeps the
+        # difference w of the two rows alone, whose square is twice that of both, +w/2 and -w/2
+        c = (2 if len(y.unique()) == 2 else 1) / (self.penalty * len(rows)) if self.penalty else np.inf
         found = LogisticRegression(C=c, max_iter=2000, tol=1e-6).fit((rows - mean) / scale, y.numpy())
         self.weight, self.bias = unfolded(found.coef_, found.intercept_, found.classes_, self.classes, mean, scale, np.log(1e-6))
 
@@ -63,6 +65,8 @@ def build(
     penalty: float = 1e-3,
 ) -> Linear:  # fmt: skip
     """probe_stage: the part of the network whose pooled output is the features, such as layer3 (Zeiler 2013, arXiv:1311.2901, section 5.3), "" for
-    what its head reads. penalty: of the squared weights of features brought to deviation 1."""
+    what its head reads. penalty: of the squared weights of features brought to deviation 1. Raises UsageError for one below 0."""
+    if penalty < 0:
+        raise UsageError(f"penalty={penalty:g} is below 0", hint="0 for none, or such as 1e-3")
     found = Features(features, network=network, image_size=image_size, components=components, probe_stage=probe_stage)
     return Linear(classes, found, penalty=penalty)

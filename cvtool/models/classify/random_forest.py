@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cvtool.batch import IGNORE, Batch, Prepare
 from cvtool.categories import Categories, numbered
-from cvtool.errors import InputError
+from cvtool.errors import InputError, UsageError
 from cvtool.models.classify._fitted import Features, Fitted
 from cvtool.results import SemanticMap
 
@@ -163,7 +163,9 @@ def build(
     *, classes: int, features: str = "handcrafted", network: str = "", image_size: int = 32, components: int = 0, trees: int = 100, depth: int = 0,
     segment: bool = False,
 ) -> RandomForest | PixelForest:  # fmt: skip
-    """trees: 1 is a decision tree. depth: of a tree at most, 0 for no limit. segment: classify pixels, not pictures."""
+    """trees: 1 is a decision tree. depth: of a tree at most, 0 for no limit. segment: classify pixels, not pictures. Raises UsageError."""
+    if trees < 1 or depth < 0:
+        raise UsageError(f"trees={trees}, depth={depth}: trees is 1 or more, depth 0 (no limit) or more")
     if segment:
         return PixelForest(classes, trees=trees, depth=depth, prepare=Prepare(mean=(0.0,) * 3, std=(1.0,) * 3))
     return RandomForest(classes, Features(features, network=network, image_size=image_size, components=components), trees=trees, depth=depth)

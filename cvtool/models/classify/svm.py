@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 from torch import Tensor
 
+from cvtool.errors import UsageError
 from cvtool.models.classify._fitted import Features, Fitted
 from cvtool.models.classify.linear import unfolded
 
@@ -55,5 +56,7 @@ class SVM(Fitted):
 
 
 def build(*, classes: int, features: str = "handcrafted", network: str = "", image_size: int = 32, components: int = 0, c: float = 1.0) -> SVM:
-    """c: the price of what lies inside the margin or on the wrong side."""
+    """c: the price of what lies inside the margin or on the wrong side. Raises UsageError for one that is not above 0."""
+    if c <= 0:
+        raise UsageError(f"c={c:g} is not above 0", hint="such as 1, or 0.01 for a wider margin")
     return SVM(classes, Features(features, network=network, image_size=image_size, components=components), c=c)

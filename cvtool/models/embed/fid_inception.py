@@ -1,8 +1,8 @@
-"""FID's Inception: the network of 2015 whose features the FID is measured by (Szegedy 2015, arXiv:1512.00567; Heusel 2017, arXiv:1706.08500).
+"""FID's Inception: the network whose features the Frechet distance is measured by (Szegedy 2015, arXiv:1512.00567).
 
-TensorFlow's graph of December 2015 as pytorch-fid and torch-fidelity carry it, tensor for tensor, so that their published file loads. It differs from
-torchvision's inception_v3: averages leave the padding out of their count, the last block pools by maximum, 1008 classes, no auxiliary head. Pictures
-are stretched to 299 x 299 (bilinear, no antialias: pytorch-fid's way) and lie in [-1, 1].
+TensorFlow's graph of December 2015 (Heusel 2017, arXiv:1706.08500), as pytorch-fid and torch-fidelity carry it, tensor for tensor, so that their file
+loads. It differs from torchvision's inception_v3: averages leave the padding out of their count, the last block pools by maximum, 1008 classes, no
+auxiliary head. Pictures are stretched to 299 x 299 (bilinear, no antialias: pytorch-fid's way) and lie in [-1, 1].
 """
 
 from __future__ import annotations

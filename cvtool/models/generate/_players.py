@@ -88,6 +88,15 @@ class Players(Latents):
         return (self.generate(z, classes).float() - self.low) / (self.high - self.low)
 
 
+def spread(model: nn.Module) -> None:
+    """Linear layers start at N(0, 2 / inputs), biases at 0 (He 2015, arXiv:1502.01852): with torch's own start a deep layer hardly sees z at all, and
+    what a generator makes of every z is the same."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
 def values(range: Sequence[float]) -> tuple[float, float, Literal["tanh", "sigmoid"]]:
     """(low, high, what squashes a generator's output to them) for -1,1 or 0,1. Raises UsageError."""
     pair = tuple(float(value) for value in range)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cvtool.errors import UsageError
 from cvtool.layers.activation import activation as activated
-from cvtool.models.generate._players import Players, values
+from cvtool.models.generate._players import Players, spread, values
 
 VARIANTS = {
     "base": {"image_size": 32, "hidden": (256, 512, 1024), "noise": 100},
@@ -59,6 +59,7 @@ class GAN(Players):
         self.generator = nn.Sequential(made, activated(squashed), nn.Unflatten(1, (3, size, size)))
         judged = Perceptron(count, list(hidden)[::-1], 1, activation=activation or "leaky-relu:0.2")
         self.discriminator = nn.Sequential(nn.Flatten(), judged, nn.Flatten(0))
+        spread(self)
 
     def generate(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
         return self.generator(z)

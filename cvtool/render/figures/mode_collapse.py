@@ -2,7 +2,7 @@
 
 Where the discriminator is trained to its best between the generator's turns (min_G max_D) the modes are found; where the generator is (max_D min_G),
 it puts all it makes into one mode and goes on to the next when that is found out. Against a generator that does not learn the discriminator is
-almost never wrong. Numbers under a panel: share of the modes hit, share of good points, and JS split into what is missing and what is wrong.
+almost never wrong. Numbers under a panel: share of the modes hit, share of good points, and JS split into what is missing and what is too much.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPTIONS = {
     "inner": {
         "default": "d,g,frozen",
         "metavar": "WHO,...",
-        "help": "whose problem is the inner one: d, g, or frozen (the generator stays as it is)",
+        "help": "whose problem is the inner one: d, g, or frozen (G never learns)",
     },
     "turns": {"default": 1500, "metavar": "N", "help": "turns of training"},
 }
@@ -73,7 +73,7 @@ def _whole(value: float, option: str) -> int:
 def _lines(found: Outcome, colour: Colour) -> list[tuple[str, Colour | None]]:
     return [
         (f"{found.hit:.0%} of the modes, {found.quality:.0%} of the points good", colour),
-        (f"JS {found.coverage + found.wrong:.3f} = missing {found.coverage:.3f} + wrong {found.wrong:.3f}", None),
+        (f"JS {found.coverage + found.excess:.3f} = missing {found.coverage:.3f} + too much {found.excess:.3f}", None),
         (f"D is right on {found.accuracy:.1%}", None),
     ]
 

@@ -112,8 +112,8 @@ def of(source: Any, reference: Reference, *, shares: bool = False, stdin: Any = 
             if pixels is None:
                 lost.append(f"{record.name}: {record['error']}")
                 continue
-            if waiting and (loaded.model.prepare.resize is None and pixels.shape != waiting[0].shape):
-                show()  # without a common size only equal ones share a batch, so that none sees padding
+            if waiting and _entering(loaded, pixels) != _entering(loaded, waiting[0]):
+                show()  # only pictures that enter in one size share a batch, so that none sees padding
             names.append(record.name)
             waiting.append(pixels)
             if len(waiting) == BATCH:
@@ -123,6 +123,12 @@ def of(source: Any, reference: Reference, *, shares: bool = False, stdin: Any = 
     if not names:
         raise InputError("none of the pictures can be read", where=where, hint=lost[0] if lost else None)
     return Features(names, np.concatenate(vectors), protocol, where, str(reference), np.concatenate(classes) if shares else None, lost)
+
+
+def _entering(loaded: Loaded, pixels: np.ndarray) -> Any:
+    """The size in which a picture enters the network, None where all enter in one."""
+    prepare = loaded.model.prepare
+    return None if prepare.resize in ("stretch", "crop") else prepare.target_size(*pixels.shape[:2])
 
 
 def _asked(loaded: Loaded, pictures: list[np.ndarray], classes: list[np.ndarray] | None) -> np.ndarray:

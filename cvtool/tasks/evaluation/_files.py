@@ -42,7 +42,7 @@ def pairs(gt: Any, dt: Any, options: Options, *, suffixes: frozenset[str], key: 
         raise UsageError("stdin can be read only once: either the ground truth or the other side comes from it")
     truth, places, given = _side(gt, suffixes, key, many, options.stdin)
     found, others, _ = _side(dt, suffixes, key, many, options.stdin)
-    if len(places) == len(others) == 1:
+    if len(places) == len(others) == 1 and places[0] == gt and others[0] == dt:  # two files: whatever they are called, they were named
         name = Path(places[0]).name
         return Pairs([name], places, others, f"one {what} against one", [], {"images": 1, "images_matched": 1, "unanswered": 0}, given)
     pairing = match_images(truth, found)
@@ -61,7 +61,7 @@ def pairs(gt: Any, dt: Any, options: Options, *, suffixes: frozenset[str], key: 
         f"{plural(len(truth.images), f'ground-truth {what}', f'ground-truth {many}')} without a counterpart",
         warnings=warnings,
         counts={"images": len(truth.images), "images_matched": len(rows), "unanswered": len(silent), "matched_by": pairing.how},
-        attributes=[given[row] for row in rows],
+        attributes=[given[row] for row in rows] if given else [],
     )
 
 
@@ -81,7 +81,7 @@ def _side(source: str, suffixes: frozenset[str], key: str | None, many: str, std
         places, names = [source], [path.name]
     else:
         raise InputError(f"neither a folder of {many} nor one of them", where=path, hint=f"they end in {', '.join(sorted(suffixes)[:6])}")
-    return Side(source, "records", images=[{"file_name": name} for name in names]), places, [{} for _ in names]
+    return Side(source, "records", images=[{"file_name": name} for name in names]), places, []
 
 
 def _walk(folder: Path) -> Iterator[str]:

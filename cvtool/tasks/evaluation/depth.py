@@ -75,7 +75,7 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
     many = weighted(values)
     return Measured(
         task="depth", metrics=dict(means(values)), units=names, statistic=single(many), many=many, per_unit=values,
-        attributes=[found.attributes[number] for number in kept], params=chosen, counts=found.counts | {"pixels": pixels},
+        attributes=[found.attributes[number] for number in kept] if found.attributes else [], params=chosen, counts=found.counts | {"pixels": pixels},
         matching=found.account, warnings=warnings, lower=lower_of(calls, list(values)), primary=next(iter(values)),
     )  # fmt: skip
 

@@ -134,7 +134,7 @@ def _codes(folder: Path, stem: str, found: Pairs) -> np.ndarray | None:
         return None
     codes = _array(path)
     codes = codes[:, None] if codes.ndim == 2 else codes
-    names = sorted(other for other in found.dt)
+    names = sorted(str(picture) for picture in folder.iterdir() if picture.suffix.lower() in images.SUFFIXES)
     if codes.ndim != 3 or len(codes) != len(names):
         raise InputError(f"codes of shape {codes.shape} do not go with {len(names)} pictures: N L D, a row a picture", where=path)
     return codes[[names.index(other) for other in found.dt]]

@@ -72,8 +72,9 @@ def _declared(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise InputError(f"no protocol can be read: {str(error).splitlines()[0]}", where=path) from error
     missing = [key for key in (*NEEDED, "seeds") if not isinstance(value, dict) or key not in value]
-    if missing or not isinstance(value["seeds"], list) or len(set(map(str, value["seeds"]))) < len(value["seeds"]):
-        said = f"it does not say {', '.join(missing)}" if missing else "its seeds are no list of different numbers"
+    seeds = [] if missing else value["seeds"]
+    if missing or not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds) or len(set(seeds)) < max(1, len(seeds)):
+        said = f"it does not say {', '.join(missing)}" if missing else "its seeds are no list of different whole numbers"
         hint = '{"backbone": "resnet.20", "data": "omniglot", "schedule": "...", "seeds": [0, 1, 2]}'
         raise InputError(f"a protocol says beforehand what all runs share: {said}", where=path, hint=hint)
     return value
@@ -95,6 +96,8 @@ def _rows(path: Path, key: str) -> list[dict[str, Any]]:
                 raise InputError(
                     f"run {number} does not say its {need}", where=row.get("folder") or path, hint=f"it says {known}; --value KEY names another"
                 )
+        if type(row["seed"]) is not int:
+            raise InputError(f"the seed of run {number} is {row['seed']!r}, which is no whole number", where=row.get("folder") or path)
         if isinstance(row[key], bool) or not isinstance(row[key], (int, float)) or not np.isfinite(row[key]):
             raise InputError(f"the {key} of run {number} is {row[key]!r}, which is no number", where=row.get("folder") or path)
     return rows

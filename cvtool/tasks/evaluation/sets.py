@@ -50,6 +50,9 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         with asked_of(call):
             if call.name == SHARES:
                 values |= module.compute(_shares(found), **more)
+            elif call.name == "kid":
+                values |= module.compute(true.vectors, found.vectors, **more)
+                more["size"] = min(more["size"], len(true.names), len(found.names))  # what it was, for the report
             elif call.name == "fid":
                 values |= module.compute(fid.Gaussian.of(true.vectors), fid.Gaussian.of(found.vectors), **more)
             else:

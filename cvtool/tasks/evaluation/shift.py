@@ -8,6 +8,7 @@ import numpy as np
 
 from cvtool import metrics as registered
 from cvtool.calls import Call
+from cvtool.data.sides import Side, read_truth
 from cvtool.errors import InputError, UsageError
 from cvtool.metrics.shift_robustness import SETS
 from cvtool.tasks.evaluation import Options, classes
@@ -36,8 +37,9 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         raise UsageError(f"{call.name} compares answers to clean pictures with those to marked ones", hint="--cue FILE, --swapped FILE, or both")
     if list(map(str, sources.values())).count("-") + (str(gt) == "-") > 1:
         raise UsageError("stdin can be read only once")
-    shared = Options(split=options.split, data_format=options.data_format, stdin=options.stdin)
-    sides = {name: classes.score(gt, source, metrics=[Call("accuracy")], options=shared) for name, source in sources.items()}
+    truth = gt if isinstance(gt, Side) else read_truth(gt, split=options.split, data_format=options.data_format, stdin=options.stdin)
+    shared = Options(stdin=options.stdin)
+    sides = {name: classes.score(truth, source, metrics=[Call("accuracy")], options=shared) for name, source in sources.items()}
     first = sides["clean"]
     for name, side in sides.items():
         if side.units != first.units:

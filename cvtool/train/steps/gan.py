@@ -205,4 +205,4 @@ def check(model: nn.Module, recipe: Mapping[str, Any]) -> None:
     prepare, size = getattr(model, "prepare", None), getattr(model, "size", None)
     if prepare is not None and size is not None and prepare.size != size:
         what = f"the model makes pictures of {size} pixels, and --img-size says {prepare.size}"
-        raise UsageError(what, hint="--image-size sets both; leave --img-size out")
+        raise UsageError(what, hint=f"--set image_size={prepare.size} sets both; leave --img-size out")

@@ -88,6 +88,29 @@ def test_the_optimum_is_that_of_multinomial_logistic_regression():
     assert float(own) == pytest.approx(float(other), abs=1e-3)
 
 
+@pytest.mark.system("linear")
+def test_the_optimum_of_two_classes_is_that_of_a_softmax_of_two_rows():
+    """scikit-learn keeps one row for two classes, and weighs its square once."""
+    draw = np.random.default_rng(0)
+    x = torch.from_numpy(draw.normal(size=(80, 4))).float()
+    y = torch.from_numpy((draw.normal(size=80) + x[:, 0].numpy() > 0).astype(int))
+    model = linear.build(classes=2, penalty=0.05)
+    model.learn(x, y, 0)
+    scaled = (x - x.mean(0)) / x.std(0, unbiased=False)
+    layer = torch.nn.Linear(4, 2)
+    descent = torch.optim.LBFGS(layer.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure():
+        descent.zero_grad()
+        value = torch.nn.functional.cross_entropy(layer(scaled), y) + 0.025 * (layer.weight**2).sum()
+        value.backward()
+        return value
+
+    descent.step(closure)
+    own, other = (torch.nn.functional.cross_entropy(logits, y) for logits in (model.logits(x), layer(scaled)))
+    assert float(own.detach()) == pytest.approx(float(other.detach()), abs=1e-4)
+
+
 @pytest.mark.system("svm")
 @pytest.mark.parametrize("classes", [2, 3])
 def test_margins_are_scikit_learns_and_what_can_be_parted_is(classes):
@@ -214,6 +237,18 @@ def test_features_that_there_are_not_are_told_with_those_that_there_are(name, hi
     with pytest.raises(ModelError, match=f"features={name}") as told:
         linear.build(classes=3, features=name)
     assert hint in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (linear, {"penalty": -1.0}), (linear, {"components": -3}), (knn, {"image_size": 0}), (knn, {"k": 0}), (knn, {"distance": "cosine"}),
+        (svm, {"c": 0.0}), (adaboost, {"rounds": 0}), (random_forest, {"trees": 0}), (random_forest, {"depth": -1, "segment": True}),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fitted_is_told_before(module, options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        module.build(classes=2, **options)
 
 
 def test_one_class_alone_is_refused():

@@ -1,4 +1,4 @@
-"""Discriminator as classifier: DCGAN's judge with a head of classes, for attributes of pictures (Radford 2015, arXiv:1511.06434).
+"""Attribute net: DCGAN's discriminator with a head of classes, for attributes of pictures (Radford 2015, arXiv:1511.06434).
 
 Its layers are those of the judge of `dcgan`, layer for layer, but for the last, which has an output for each class: where a generator's latents are
 judged for separability, an attribute's classifier has the judge's architecture (Karras 2019, arXiv:1812.04948, section 4.2). One class for the
@@ -21,7 +21,7 @@ VARIANTS = {
     "tiny": {"image_size": 16, "width": 8},
 }
 WEIGHTS: dict[str, dict] = {}
-ALIASES = {"attribute-classifier": "base"}
+ALIASES = {"attribute-classifier": "base", "discriminator-classifier": "base"}
 RECIPE = {
     "step": "supervised",
     "optimizer": "adam:beta1=0.5",
