@@ -25,7 +25,7 @@ KEYS = {
     "e2e_hmean": "harmonic mean of both",
 }
 COVERED = 0.5  # of a region found: beyond it, it lies in one that need not be read
-MARKS = '!?.:,*"()·[]/\''
+MARKS = "!?.:,*\"()·[]/'"
 
 
 @dataclass
@@ -86,4 +86,3 @@ def figures(sums: np.ndarray, *, read: bool) -> dict[str, np.ndarray]:
         for key, above, below in (("precision", hits, said), ("recall", hits, there), ("hmean", 2 * hits, there + said)):
             out[name + key] = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
     return out
-

@@ -54,7 +54,7 @@ class Joined(nn.Module):
         self.first, self.second = layer(a, first, p), layer(b, second, q)
         self.third, self.last = layer(first + second, third, r), nn.Linear(third, outputs)
         spread(self)
-        nn.init.normal_(self.second[0].weight, 0.0, 2**0.5)  # one of its inputs is 1 and all others are 0
+        nn.init.normal_(self.second[0].weight, 0.0, 2**0.5)  # type: ignore[arg-type]  # one of its inputs is 1 and all others are 0
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         return self.last(self.third(torch.cat([self.first(x), self.second(told)], 1)))

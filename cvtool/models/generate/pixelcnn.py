@@ -112,7 +112,7 @@ class PixelCNN(nn.Module):
     def bits_per_dim(self, images: Tensor) -> Tensor:
         """-log2 p(x) over the number of values, B: pictures B 3 H W in [0, 1]."""
         values = self.values(images)
-        logits = self(values).transpose(1, 2)  # B 256 C H W
+        logits = self(values).transpose(1, 2).float()  # B 256 C H W
         return F.cross_entropy(logits, values, reduction="none").mean((1, 2, 3)) / math.log(2)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -117,12 +117,13 @@ class VAE(Latents):
 
     def encode(self, images: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """B 3 H W in [0, 1] (and classes B int64) -> mean and ln of the variance of q(z|x), B D each."""
-        return self.encoder(self.gray(images), self._told(classes))
+        mean, logvar = self.encoder(self.gray(images), self._told(classes))
+        return mean.float(), logvar.float()  # both terms of the bound are sums of many small differences
 
     def decode(self, z: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Codes B D (and classes B int64) -> what `nll` takes, B C H W: logits of the mean, and ln of the variance (`bernoulli`: its own)."""
         told = self._told(classes)
-        raw = self.decoder(z if told is None else torch.cat([z, told], 1))
+        raw = self.decoder(z if told is None else torch.cat([z, told], 1)).float()
         if self.gaussian:
             logits, spread = raw.chunk(2, 1)
             return logits, LEAST + (MOST - LEAST) * torch.sigmoid(spread)

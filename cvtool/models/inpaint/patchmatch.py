@@ -33,10 +33,12 @@ CATEGORIES: list = []
 RECIPE: dict[str, object] = {}
 
 JUMPS = (8, 4, 2, 1)  # pixels from which propagation takes, one after the other
+SHARP = 1.0  # how far a vote reaches, in mean distances of the patches over a pixel
 NEAR = 1.3  # Wexler's gamma: what a vote loses for each pixel that its patch lies farther inside the hole
 SAMPLES = 8192  # patches that the components are computed of
 SOURCES = 4096  # patches that are compared with each other one by one, on the coarsest level
-FAR = 1e9  # the distance of what is no source
+TEXTURE = 7.0  # what texture counts beside colour: the root of Newson's lambda, 50
+AROUND = 9  # pixels over which it is averaged
 
 
 @dataclass
@@ -90,7 +92,7 @@ class PatchMatch:
             side -= 2
         if side < 3:
             return smooth
-        levels = [(smooth, hole)]
+        levels = [(torch.cat([smooth, _texture(smooth, hole)]), hole)]
         while _deep(levels[-1][1], side) and min(levels[-1][1].shape) >= 4 * side:
             smaller = halved(*levels[-1])
             if not _whole(smaller[1], side):
@@ -110,7 +112,7 @@ class PatchMatch:
             radius = side // 2
             made = level.image[:, radius:-radius, radius:-radius]
             field = _as_field(level, sources, side)
-        return torch.where(levels[0][1], made, image)
+        return torch.where(hole, made[:3], image)
 
     def _level(self, image: Tensor, hole: Tensor, side: int, chance: torch.Generator) -> _Level:
         r = side // 2
@@ -141,7 +143,7 @@ class PatchMatch:
         patches = _patches(image, some, side)  # S 3pp
         _, vectors = torch.linalg.eigh((patches.T @ patches).double())
         count = min(self.components, vectors.shape[1])
-        return vectors.flip(1)[:, :count].T.float().contiguous().view(count, 3, side, side)
+        return vectors.flip(1)[:, :count].T.float().contiguous().view(count, len(image), side, side)
 
     def _start(self, level: _Level, field: Tensor | None, side: int, chance: torch.Generator) -> Tensor:
         """Sources T to begin with: those of the level before, twice as far; random ones where there are none, or what they name is no source."""
@@ -224,6 +226,18 @@ def _deep(hole: Tensor, side: int) -> bool:
     return bool((F.avg_pool2d(hole[None].float(), min(side, *hole.shape), 1) > 0.999).any())
 
 
+def _texture(image: Tensor, hole: Tensor) -> Tensor:
+    """2 H W: how much the picture changes across and down, on average around each pixel (Newson 2014, section 3.3): it tells a wall from a shelf of
+    the same colour, where the hole is so large that nothing else does."""
+    gray, known = image.mean(0, keepdim=True), (~hole)[None].float()
+    found = []
+    for axis in (1, 2):
+        change, both = F.pad(gray.diff(dim=axis).abs(), (0, axis - 1, 0, 2 - axis)), F.pad(known[:, 1:] * known[:, :-1] if axis == 1 else known[..., 1:] * known[..., :-1], (0, axis - 1, 0, 2 - axis))
+        around = [F.avg_pool2d(x[None], AROUND, 1, AROUND // 2)[0] for x in (change * both, both)]
+        found.append(push_pull(around[0] / around[1].clamp_min(1e-6), around[1][0] > 0))
+    return TEXTURE * torch.cat(found)
+
+
 def _peeled(image: Tensor, hole: Tensor, side: int, chance: torch.Generator) -> Tensor:
     """3 H W with the hole filled from its rim inwards, a pixel at a time: each takes after the patch that is nearest in what is known by then."""
     r = side // 2
@@ -235,17 +249,17 @@ def _peeled(image: Tensor, hole: Tensor, side: int, chance: torch.Generator) -> 
         places = places[torch.randperm(len(places), generator=chance)[:SOURCES].to(places.device)]
     sources = _patches(image, places, side)  # S 3pp
     squares = sources.square()
-    flat = image.view(3, -1)
+    flat = image.view(len(image), -1)
     while bool((rim := unknown & inner & (F.max_pool2d((~unknown)[None].float(), 3, 1, 1)[0] > 0)).any()):
         for here in rim.view(-1).nonzero()[:, 0].split(1024):
-            weights = _patches((~unknown)[None].expand(3, -1, -1).float(), here, side)
+            weights = _patches((~unknown)[None].expand(len(image), -1, -1).float(), here, side)
             own = _patches(image, here, side)
             distances = weights @ squares.T - 2 * (weights * own) @ sources.T  # less what all sources of a target have in common
             flat[:, here] = flat[:, places[distances.argmin(1)]]
         unknown = unknown & ~rim
         unknown = _mirrored(unknown[None, r:-r, r:-r].float(), r)[0] > 0
         image = _mirrored(image[:, r:-r, r:-r], r)
-        flat = image.view(3, -1)
+        flat = image.view(len(image), -1)
     return image[:, r:-r, r:-r]
 
 
@@ -269,29 +283,33 @@ def _vote(level: _Level, sources: Tensor, distances: Tensor, side: int, *, best:
     best: what the likeliest says, else the mean, weighted by exp(-d / 2 sigma^2) with sigma^2 the distances' third quartile (Wexler section 3.2).
     """
     r, width = side // 2, level.width
-    ordered = distances.kthvalue(max(1, math.ceil(0.75 * len(distances))))[0]
-    weights = level.near * torch.exp(-distances / (2 * ordered.clamp_min(1e-8)))
-    weights = torch.cat([weights.clamp_min(1e-12), weights.new_zeros(1)])  # the last: of no target
+    near = torch.cat([level.near, level.near.new_zeros(1)])  # the last: of no target
+    distances = torch.cat([distances, distances.new_zeros(1)])
     sources = torch.cat([sources, sources.new_full((1,), r * width + r)])
     flat = level.image.flatten(1)  # 3 H*W, a view
     pixels = level.hole[r:-r, r:-r].nonzero()
     places = (pixels[:, 0] + r) * width + pixels[:, 1] + r
-    total = flat.new_zeros(len(places))
-    colours = flat.new_zeros(len(places), 3)
+    steps = [dy * width + dx for dy in range(-r, r + 1) for dx in range(-r, r + 1)]
+    mean, total = flat.new_zeros(len(places)), flat.new_zeros(len(places))
+    for step in steps:
+        which = level.number[places - step]
+        mean += distances[which] * near[which]
+        total += near[which]
+    scale = -1 / (SHARP * mean / total.clamp_min(1e-12)).clamp_min(1e-8)
+    total.zero_()
+    colours = flat.new_zeros(len(places), len(flat))
     rows = flat.T.contiguous()  # H*W 3
-    for dy in range(-r, r + 1):
-        for dx in range(-r, r + 1):
-            step = dy * width + dx
-            which = level.number[places - step]
-            weight = weights[which]
-            said = rows[sources[which] + step]
-            if best:
-                better = weight > total
-                colours = torch.where(better[:, None], said, colours)
-                total = torch.where(better, weight, total)
-            else:
-                colours.addcmul_(said, weight[:, None])
-                total += weight
+    for step in steps:
+        which = level.number[places - step]
+        weight = near[which] * torch.exp(scale * distances[which])
+        said = rows[sources[which] + step]
+        if best:
+            better = weight > total
+            colours = torch.where(better[:, None], said, colours)
+            total = torch.where(better, weight, total)
+        else:
+            colours.addcmul_(said, weight[:, None])
+            total += weight
     flat[:, places] = (colours if best else colours / total.clamp_min(1e-20)[:, None]).T
     inner = level.image[:, r:-r, r:-r]
     level.image = _mirrored(inner, r)
