@@ -10,9 +10,9 @@ the codes in --latent, which `cvtool embed` makes of pictures and --save-latents
 
 Examples:
 
-    cvtool generate -m vae.small@omniglot -n 64 --seed 1 -o made/ --grid sheet.png
-    cvtool generate -m vae.small@omniglot --interpolate 0,5,9 --frames 12 -o walk.gif
-    cvtool generate -m vae.small@omniglot --sweep-dim all --grid traversal.png
+    cvtool generate -m vae.small -n 64 --seed 1 -o made/ --grid sheet.png
+    cvtool generate -m vae.small --interpolate 0,5,9 --frames 12 -o walk.gif
+    cvtool generate -m vae.small --sweep-dim all --grid traversal.png
     cvtool generate --direction-from glasses.npz,plain.npz -o glasses.npy
     cvtool generate -m runs/0003 --direction glasses.npy --alpha -3:3 --grid glasses.png
 """

@@ -102,8 +102,9 @@ def read_truth(source: str | os.PathLike, *, split: str | None = None, data_form
 
 def read_found(source: str | os.PathLike, *, data_format: str | None = None, stdin: IO[bytes] | None = None) -> Side:
     """Detections, labels or maps. Raises InputError where the file cannot be read; whether entries are complete is checked later."""
-    if data_format is None and os.fspath(source) != "-" and _only_maps(Path(source)):
-        return _maps(Path(source))
+    path = Path(os.fspath(source))
+    if data_format is None and os.fspath(source) != "-" and (_only_maps(path) or (path.is_file() and path.suffix.lower() == ".png")):
+        return _maps(path)
     kind, value, where = _load(source, data_format=data_format, stdin=stdin)
     if kind == "results":
         return _results(value, where)
@@ -310,16 +311,34 @@ def _only_maps(path: Path) -> bool:
 
 
 def _maps(path: Path) -> Side:
-    """A folder of label maps, named after their pictures."""
+    """A folder of label maps, named after their pictures, or one label map."""
     from cvtool.data.formats import png
 
     side = Side(str(path), "records")
     side.categories = png.categories(path) if (path / "classes.txt").is_file() else []
-    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-        if entry.name.lower().endswith(".png"):
-            side.images.append({"file_name": entry.path})
+    names = sorted(entry.path for entry in os.scandir(path)) if path.is_dir() else [str(path)]
+    for name in names:
+        if name.lower().endswith(".png"):
+            side.images.append({"file_name": name})
             side.labels.append([])
-            side.maps.append(entry.path)
+            side.maps.append(name)
+    return side
+
+
+def read_true_maps(source: str | os.PathLike) -> Side | None:
+    """Ground truth that is label maps and nothing else, a folder of them or one; None where it is something else.
+
+    The classes are those of classes.txt, in the folder or beside it; without one, the values found in the maps but 255. Raises InputError.
+    """
+    path = Path(source)
+    if os.fspath(source) == "-" or not (_only_maps(path) or (path.is_file() and path.suffix.lower() == ".png")):
+        return None
+    from cvtool.data.formats import masks
+
+    side = _maps(path)
+    folder = next((folder for folder in (path, path.parent) if (folder / "classes.txt").is_file()), None)
+    side.categories = masks.categories(folder) if folder is not None else masks.counted(str(name) for name in side.maps)
+    side.void = masks.void(folder) if folder is not None else None
     return side
 
 

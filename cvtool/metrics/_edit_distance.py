@@ -14,7 +14,7 @@ CELLS = 2**30  # bits of one table that is kept, 2 x 128 MiB; longer pairs are d
 
 
 class Edit(NamedTuple):
-    """One step from the true sequence to the found one. true: what stood there, None for an insertion; found: what stands there, None where it is gone."""
+    """One step from the true sequence to the found one: what stood there, None for an insertion; what stands there now, None for a deletion."""
 
     true: Any
     found: Any

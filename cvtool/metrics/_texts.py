@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cvtool.errors import UsageError
 from cvtool.metrics._edit_distance import Edit, script
 
-FORMS = ("nfc", "nfkc", "none")
+FORMS: dict[str, Literal["NFC", "NFKC"] | None] = {"nfc": "NFC", "nfkc": "NFKC", "none": None}
 MOST = 30  # confusions in the report
 
 
@@ -43,8 +43,8 @@ def comparable(case: bool, alnum: bool, unicode: str, metric: str) -> Callable[[
 
     @lru_cache(1 << 16)
     def form(text: str) -> str:
-        if not text.isascii() and unicode != "none":
-            text = unicodedata.normalize(unicode.upper(), text)
+        if not text.isascii() and (name := FORMS[unicode]) is not None:
+            text = unicodedata.normalize(name, text)
         if not case:
             text = text.lower()
         if alnum:

@@ -1,8 +1,8 @@
 """ICDAR 2015: text that is found (precision, recall, H-mean of quadrilaterals) and read, end to end (Karatzas 2015, doi:10.1109/ICDAR.2015.7333942).
 
 The rules of the competition's own scripts: a region found more than half of which lies in one that need not be read (`###`) counts for nothing; the
-others are paired in the order of the files, each with the first free one that it overlaps by more than the threshold. Read right is what is paired and
-equals the true word but for capitals and a punctuation mark before or behind it.
+others are paired in the order of the files, each true one with the first free one that it overlaps by more than the threshold. Read right is what is
+paired and equals the true word but for capitals and a punctuation mark before or behind that.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from cvtool.results import Embedding, Result
 from cvtool.runtime.pool import Loaded
 from cvtool.tasks import _views
 from cvtool.tasks._tta import Together
+from cvtool.tasks.embedding._encode import Features, encoder
 
 Report = Callable[[str], None]
 GPU_BATCH = 8
@@ -37,6 +38,7 @@ class Settings:
     overlap: float | None = None
     save_crops: Path | None = None
     tta: str | None = None
+    features: Features | None = None
 
 
 class Predictor:
@@ -47,8 +49,9 @@ class Predictor:
         """verb: "embed" asks for features, not for answers. Raises UsageError where the model has none, or an option means nothing to it."""
         self.loaded, self.report, self.embeds = loaded, report, verb == "embed"
         self.prepare = loaded.model.prepare
-        if self.embeds and not hasattr(loaded.model, "embed"):
-            raise UsageError(f"{loaded.reference} gives no features", hint="`cvtool models list --verb embed` shows what does")
+        features = settings.features or Features()
+        if self.embeds:
+            self.encode = encoder(loaded, features)
         self.options = {} if self.embeds else accepted(loaded, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
         if verb == "classify" and "max_det" in inspect.signature(loaded.model.predict).parameters:  # else it tells five
             every = settings.top is None or settings.classes is not None
@@ -57,6 +60,7 @@ class Predictor:
             if not hasattr(self.prepare, "sized"):
                 raise UsageError(f"--img-size has no effect on {loaded.reference}", hint="it sees pictures in one size only")
             self.prepare = self.prepare.sized(settings.img_size)
+        self.made = features.facts() | {"prepare": self.prepare.to_dict()} if self.embeds and hasattr(self.prepare, "to_dict") else {}
         self.together = None if settings.tta is None else Together(loaded, _views.parse(settings.tta), self.prepare, self.options, verb)
         scaled = self.together is not None and any(view.scale != 1 for view in self.together.views)
         self.resized = "--img-size" if settings.img_size is not None else "the scale of --tta" if scaled else ""
@@ -107,7 +111,7 @@ class Predictor:
             batch = batch.to(self.loaded.device)
         with torch.inference_mode(), self.loaded.autocast():
             if self.embeds:
-                results = [Embedding(vector) for vector in self.loaded.model.embed(batch).float()]
+                results = [Embedding(vector) for vector in self.encode(batch).cpu()]
             else:
                 results = self.loaded.model.predict(batch, **self.options)
         return [result.to("cpu") for result in results]

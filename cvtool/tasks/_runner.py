@@ -194,7 +194,8 @@ class _Shower:
         self.predict = Predictor(loaded, settings, report, verb=verb)
         self.categories = loaded.info.categories
         self.classes = None if settings.classes is None else rec.choose(self.categories, settings.classes)
-        self.made_by = rec.made_by(verb, loaded.reference, categories=self.categories, weights_sha256=loaded.info.sha256)
+        known = None if verb == "embed" else self.categories
+        self.made_by = rec.made_by(verb, loaded.reference, categories=known, weights_sha256=loaded.info.sha256, **self.predict.made)
         self.groups: dict[Any, list[_Job]] = {}
         self.told = False
         self.crops = Crops(settings.save_crops) if settings.save_crops else None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cvtool.calls import Call
     from cvtool.tasks.evaluation._measured import Measured
 
+BARE = "pictures without annotations"
 TASKS = {"detection": "objects", "classification": "classes", "segmentation": "maps"}
 
 
@@ -141,17 +142,19 @@ def _look(gt: Any, dt: Any, options: Options) -> tuple[Kind, Any]:
         return known["panoptic"], gt
     except InputError as error:
         raise _which(gt, error) from error
+    if os.fspath(gt) != "-" and Path(gt).is_dir() and not (truth.entries or truth.categories):
+        raise _which(gt, InputError(BARE, where=gt))
     return known[TASKS[truth.task]], truth
 
 
 def _which(gt: Any, error: InputError) -> InputError:
     """The same error, and which metrics fit where the file is none that says what it is."""
     path = Path(gt)
-    if error.what not in ("not a data set in any known format", "pictures of one class only") or os.fspath(gt) == "-":
+    if error.what not in (BARE, "not a data set in any known format", "pictures of one class only") or os.fspath(gt) == "-":
         return error
     from cvtool.metrics import catalogue
 
-    look = "folder" if path.is_dir() else path.suffix.lower()
+    look = "pictures" if error.what == BARE else "folder" if path.is_dir() else path.suffix.lower()
     fits = {kind.name for kind in kinds().values() if look in kind.fits}
     names = [metric.name for metric in catalogue().values() if metric.kind in fits]
     if not names:

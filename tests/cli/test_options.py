@@ -131,7 +131,7 @@ def test_a_verb_with_settings_gets_the_keys_that_are_no_options(verb, tmp_path: 
         (["probe", "-b", "0"], 2, "--batch-size: 0 is not at least 1"),
         (["probe", "--precision", "int4"], 2, "'int4' is none of fp32, fp16, bf16"),
         (["probe", "--conf"], 2, "requires an argument"),
-        (["prob"], 2, "did you mean probe?"),
+        (["prob"], 2, "did you mean probe"),
         (["--helb"], 2, "did you mean --help?"),
         (["-x"], 2, "no such option -x"),
     ],

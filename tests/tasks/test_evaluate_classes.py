@@ -290,3 +290,39 @@ def test_written_maps_score_one(tmp_path: Path) -> None:
     report = evaluate(tmp_path / "set", tmp_path / "set" / "masks", data_format="masks")
     assert report["metrics"]["mIoU"] == 1
     assert report["metrics"]["pixel_accuracy"] == 1
+
+
+def test_folders_of_maps_need_no_data_set_around_them(tmp_path: Path) -> None:
+    """`--gt labels/ --dt masks/`: the classes are the values found, or those of classes.txt; --void says which are none."""
+    draw = np.random.default_rng(3)
+    true, found = draw.integers(0, 4, (2, 3, 20, 30)).astype(np.uint8)
+    for name, values in (("labels", true), ("masks", found)):
+        (tmp_path / name).mkdir()
+        for i, each in enumerate(values):
+            Image.fromarray(each).save(tmp_path / name / f"{i}.png")
+    labels, made = tmp_path / "labels", tmp_path / "masks"
+    report = evaluate(labels, made, metrics="miou")
+    assert report["metrics"]["mIoU"] == pytest.approx(theirs.jaccard_score(true.ravel(), found.ravel(), average="macro"))
+    assert report["confusion"]["categories"] == ["class0", "class1", "class2", "class3"]
+    kept = true != 3
+    without = theirs.jaccard_score(true[kept], found[kept], average="macro", labels=[0, 1, 2])
+    assert evaluate(labels, made, metrics="miou", void="3")["metrics"]["mIoU"] == pytest.approx(without)
+    (tmp_path / "classes.txt").write_text("0 sky\n1 road\n2 car\n3 void\n")
+    named = evaluate(labels, made, metrics="miou")
+    assert named["metrics"]["mIoU"] == pytest.approx(without)
+    assert named["confusion"]["categories"] == ["sky", "road", "car"]
+    assert evaluate(labels / "0.png", made / "1.png", metrics="miou")["counts"]["images_matched"] == 1
+    with pytest.raises(UsageError, match="not whole numbers"):
+        evaluate(labels, made, metrics="miou", void="sky")
+    with pytest.raises(UsageError, match="leaves no class"):
+        evaluate(labels, made, metrics="miou", void="0,1,2")
+
+
+def test_bare_pictures_are_asked_what_to_measure_of_them(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / name / "0.png")
+    with pytest.raises(InputError, match="cannot be told") as caught:
+        evaluate(tmp_path / "a", tmp_path / "b")
+    assert {"mean-iou", "psnr", "fid"} <= set(caught.value.hint.replace(",", "").split())
+    assert "wer" not in caught.value.hint

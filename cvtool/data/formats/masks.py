@@ -97,12 +97,17 @@ def categories(path: Path) -> list[dict]:
     for name in ("classes.txt", "labels.txt"):
         if (path / name).is_file():
             return _named(path / name)
-    values: set[int] = set()
+    return counted(label for _, label, _ in _all(path, None, None))
+
+
+def counted(maps: Iterable[str]) -> list[dict]:
+    """Categories of label maps that nobody named: the values found in them, but 255."""
     import numpy as np
 
     from cvtool import images
 
-    for _, label, _ in _all(path, None, None):
+    values: set[int] = set()
+    for label in maps:
         values.update(np.unique(images.labels(label)).tolist())
     return [{"id": value, "name": f"class{value}"} for value in sorted(values - {IGNORE})]
 

@@ -16,8 +16,6 @@ from cvtool.errors import InputError
 from cvtool.records import Record
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cvtool.data.formats._vectors import Vectors
 
 DESCRIPTION = "a table of embeddings (NumPy .npy), memory-mapped; names in lines beside it"

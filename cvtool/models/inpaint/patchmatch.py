@@ -26,15 +26,16 @@ from cvtool.errors import UsageError
 from cvtool.ops.pyramid import halved, push_pull
 from cvtool.results import Picture
 
-VARIANTS = {"base": {}, "tiny": {"patch": 5, "components": 12, "turns": 3}}
+VARIANTS = {"base": {}, "tiny": {"patch": 5, "components": 12, "turns": 2}}
 WEIGHTS: dict[str, dict] = {}
 ALIASES: dict[str, str] = {}
 CATEGORIES: list = []
 RECIPE: dict[str, object] = {}
 
 JUMPS = (8, 4, 2, 1)  # pixels from which propagation takes, one after the other
-SHARP = 1.0  # how far a vote reaches, in mean distances of the patches over a pixel
 NEAR = 1.3  # Wexler's gamma: what a vote loses for each pixel that its patch lies farther inside the hole
+DEEPEST = 16  # pixels, beyond which it loses no more
+FIRST = 8  # components that are compared before the others
 SAMPLES = 8192  # patches that the components are computed of
 SOURCES = 4096  # patches that are compared with each other one by one, on the coarsest level
 TEXTURE = 7.0  # what texture counts beside colour: the root of Newson's lambda, 50
@@ -43,10 +44,11 @@ AROUND = 9  # pixels over which it is averaged
 
 @dataclass
 class _Level:
-    """One level of the pyramid, with a margin of r pixels in which the picture is mirrored.
+    """One level of the pyramid, with a margin of r pixels in which it is mirrored. Places are flat, of the picture with its margin; N of them.
 
-    image: 3 H W. hole: H W bool. targets: T, places (flat, of the picture with its margin) of the patches that touch the hole. number: H*W, a
-    place's position in `targets`, or -1. source: H*W bool, whether the patch there is known and whole. table: H*W K, the components of every patch.
+    image: C H W, colours and texture. hole: H W bool. targets: T, places of the patches that touch the hole. number: N, a place's position in
+    `targets`, or -1. source: N bool, whether the patch there is known and whole. near: T, the logarithm of the weight for being near to what is
+    known. axes: K C p p. table: N K half, the components of every patch. first: N FIRST, the first of them.
     """
 
     image: Tensor
@@ -54,13 +56,23 @@ class _Level:
     targets: Tensor
     number: Tensor
     source: Tensor
-    near: Tensor  # T, weight by nearness to what is known
-    axes: Tensor  # K 3 p p
+    near: Tensor
+    axes: Tensor
     table: Tensor
+    first: Tensor
 
     @property
     def width(self) -> int:
         return self.image.shape[2]
+
+    @property
+    def radius(self) -> int:
+        return self.axes.shape[-1] // 2
+
+    def inner(self) -> Tensor:
+        """The picture without its margin."""
+        r = self.radius
+        return self.image[:, r:-r, r:-r]
 
 
 class PatchMatch:
@@ -98,109 +110,155 @@ class PatchMatch:
             if not _whole(smaller[1], side):
                 break
             levels.append(smaller)
-        field: Tensor | None = None  # target places' sources as rows and columns of the level before
         levels[-1] = (_peeled(*levels[-1], side, chance), levels[-1][1])
+        field: Tensor | None = None
         for depth in range(len(levels) - 1, -1, -1):
             level = self._level(*levels[depth], side, chance)
-            sources = self._start(level, field, side, chance)
+            sources = _start(level, field, chance)
             if field is not None:
-                _vote(level, sources, self._distances(level, sources), side)
-            for turn in range(self.turns + 3 * depth):
-                sources, distances = self._search(level, sources, side, chance)
-                last = depth == 0 and turn == self.turns - 1
-                _vote(level, sources, distances, side, best=last)
-            radius = side // 2
-            made = level.image[:, radius:-radius, radius:-radius]
-            field = _as_field(level, sources, side)
-        return torch.where(hole, made[:3], image)
+                _vote(level, sources, _distances(level, sources))
+                _look(level)
+            turns = self.turns + 3 * depth
+            for turn in range(turns):
+                sources, distances = _search(level, sources, chance)
+                _vote(level, sources, distances, best=depth == 0 and turn == turns - 1)
+                if turn < turns - 1:
+                    _look(level)
+            field = _as_field(level, sources)
+        return torch.where(hole, level.inner()[:3], image)
 
     def _level(self, image: Tensor, hole: Tensor, side: int, chance: torch.Generator) -> _Level:
         r = side // 2
-        image = _mirrored(image, r)
-        hole = _mirrored(hole[None].float(), r)[0] > 0
-        height, width = hole.shape
+        image, hole = _mirrored(image, r), _mirrored(hole[None].float(), r)[0] > 0
         inner = torch.zeros_like(hole)
-        inner[r : height - r, r : width - r] = True
-        touched = F.max_pool2d(hole[None].float(), side, 1, r)[0] > 0
+        inner[r:-r, r:-r] = True
+        touched = _grown(hole, side)
         targets = (touched & inner).view(-1).nonzero()[:, 0]
-        number = torch.full((height * width,), -1, dtype=torch.int64, device=image.device)
+        number = targets.new_full((hole.numel(),), -1)
         number[targets] = torch.arange(len(targets), device=image.device)
         source = (~touched & inner).view(-1)
-        inside = torch.zeros_like(hole, dtype=torch.float32)
-        shell, depth = hole, 0
-        while shell.any() and depth < 24:  # how deep in the hole, up to where its weight no longer counts
-            inside += shell
-            shell = F.max_pool2d((~shell)[None].float(), 3, 1, 1)[0] < 1
-            depth += 1
-        near = (NEAR ** -inside.view(-1)[targets]).clamp_min(1e-3)
         axes = self._axes(image, source, side, chance)
-        return _Level(image, hole, targets, number, source, near, axes, _components(image, axes))
+        table = F.conv2d(image[None], axes, padding=r)[0].flatten(1).T.half().contiguous()
+        return _Level(image, hole, targets, number, source, _nearness(hole, targets), axes, table, table[:, :FIRST].contiguous())
 
     def _axes(self, image: Tensor, source: Tensor, side: int, chance: torch.Generator) -> Tensor:
-        """The first principal components of some of the source patches (not centred: the mean is one of what counts), K 3 p p."""
+        """The first principal components of some of the source patches (not centred: the mean is one of what counts), K C p p."""
         places = source.nonzero()[:, 0]
         some = places[torch.randint(len(places), (min(SAMPLES, len(places)),), generator=chance).to(places.device)]
-        patches = _patches(image, some, side)  # S 3pp
+        patches = _patches(image, some, side)
         _, vectors = torch.linalg.eigh((patches.T @ patches).double())
-        count = min(self.components, vectors.shape[1])
-        return vectors.flip(1)[:, :count].T.float().contiguous().view(count, len(image), side, side)
+        return vectors.flip(1)[:, : self.components].T.float().contiguous().view(-1, len(image), side, side)
 
-    def _start(self, level: _Level, field: Tensor | None, side: int, chance: torch.Generator) -> Tensor:
-        """Sources T to begin with: those of the level before, twice as far; random ones where there are none, or what they name is no source."""
-        places = level.source.nonzero()[:, 0]
-        count = len(level.targets)
-        random = places[torch.randint(len(places), (count,), generator=chance).to(places.device)]
-        if field is None:
-            return random
-        r, width = side // 2, level.width
-        rows, columns = level.targets // width - r, level.targets % width - r
-        above = field[:, (rows // 2).clamp(max=field.shape[1] - 1), (columns // 2).clamp(max=field.shape[2] - 1)]  # 2 T
-        height = level.hole.shape[0]
-        y = (2 * above[0] + rows % 2).clamp(0, height - 2 * r - 1) + r
-        x = (2 * above[1] + columns % 2).clamp(0, width - 2 * r - 1) + r
-        found = y * width + x
-        return torch.where((above[0] >= 0) & level.source[found], found, random)
 
-    def _distances(self, level: _Level, sources: Tensor) -> Tensor:
-        """T: squared distance of each target from its source, in components."""
-        own = level.table[level.targets].float()
-        return (level.table[sources].float() - own).square_().sum(1)
+def _start(level: _Level, field: Tensor | None, chance: torch.Generator) -> Tensor:
+    """Sources T to begin with: those of the level before, twice as far; random ones where there are none, or what they name is no source."""
+    places = level.source.nonzero()[:, 0]
+    random = places[torch.randint(len(places), (len(level.targets),), generator=chance).to(places.device)]
+    if field is None:
+        return random
+    r, width, (high, wide) = level.radius, level.width, level.inner().shape[1:]
+    rows, columns = level.targets // width - r, level.targets % width - r
+    above = field[:, rows // 2, columns // 2]  # 2 T
+    y, x = (2 * above[0] + rows % 2).clamp(0, high - 1), (2 * above[1] + columns % 2).clamp(0, wide - 1)
+    found = (y + r) * width + x + r
+    return torch.where((above[0] >= 0) & level.source[found], found, random)
 
-    def _search(self, level: _Level, sources: Tensor, side: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Better sources T and their distances T."""
-        r, width, height = side // 2, level.width, level.hole.shape[0]
-        device = sources.device
-        own = level.table[level.targets].float()
-        best = (level.table[sources].float() - own).square_().sum(1)
 
-        def consider(rows: Tensor, columns: Tensor, which: Tensor | None) -> None:
-            """Candidates for the targets `which` (all), at rows and columns; those that are no source do not count."""
-            nonlocal sources, best
-            here = rows.clamp_(r, height - r - 1) * width + columns.clamp_(r, width - r - 1)
-            good = level.source[here]
-            which = good.nonzero()[:, 0] if which is None else which[good]
-            here = here[good]
-            distance = (level.table[here].float() - own[which]).square_().sum(1)
-            better = distance < best[which]
-            which = which[better]
-            best[which] = distance[better]
-            sources[which] = here[better]
+def _distances(level: _Level, sources: Tensor) -> Tensor:
+    """T: squared distance of each target from its source, in components."""
+    return (level.table[sources].float() - level.table[level.targets].float()).square_().sum(1)
 
-        sources = sources.clone()
-        for jump in JUMPS:
-            for step, dy, dx in ((jump, 0, jump), (-jump, 0, -jump), (jump * width, jump, 0), (-jump * width, -jump, 0)):
-                place = level.targets - step
-                neighbour = level.number[place.clamp(0, len(level.number) - 1)]
-                which = (neighbour >= 0).nonzero()[:, 0]
-                theirs = sources[neighbour[which]]
-                consider(theirs // width + dy, theirs % width + dx, which)
-        radius = float(max(height, width))
-        while radius >= 1:
-            moves = (torch.rand(2, len(sources), generator=chance).to(device) * 2 - 1) * radius
-            dy, dx = moves.round().long()
-            consider(sources // width + dy, sources % width + dx, None)
-            radius /= 2
-        return sources, best
+
+def _search(level: _Level, sources: Tensor, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Better sources T and their distances T."""
+    r, width, height = level.radius, level.width, len(level.hole)
+    own, own_first = level.table[level.targets], level.first[level.targets]
+    best, sources = _distances(level, sources), sources.clone()
+
+    def consider(rows: Tensor, columns: Tensor, which: Tensor | None) -> None:
+        """Candidates for the targets `which` (all), at rows and columns; those that are no source, or are the present ones, do not count."""
+        here = rows.clamp_(r, height - r - 1).mul_(width).add_(columns.clamp_(r, width - r - 1))
+        good = (level.source[here] & (here != (sources if which is None else sources[which]))).nonzero()[:, 0]
+        which, here = good if which is None else which[good], here[good]
+        least = (level.first[here].float() - own_first[which].float()).square_().sum(1)
+        likely = (least < best[which]).nonzero()[:, 0]  # the other components can only add to it
+        which, here = which[likely], here[likely]
+        distance = (level.table[here].float() - own[which].float()).square_().sum(1)
+        better = (distance < best[which]).nonzero()[:, 0]
+        which = which[better]
+        best[which] = distance[better]
+        sources[which] = here[better]
+
+    for jump in JUMPS:
+        for dy, dx in ((0, jump), (0, -jump), (jump, 0), (-jump, 0)):
+            neighbour = level.number[(level.targets - (dy * width + dx)).clamp_(0, len(level.number) - 1)]
+            which = (neighbour >= 0).nonzero()[:, 0]
+            theirs = sources[neighbour[which]]
+            consider(theirs // width + dy, theirs % width + dx, which)
+    radius = float(max(height, width))
+    while radius >= 1:
+        dy, dx = ((torch.rand(2, len(sources), generator=chance).to(sources.device) * 2 - 1) * radius).round().long()
+        consider(sources // width + dy, sources % width + dx, None)
+        radius /= 2
+    return sources, best
+
+
+def _vote(level: _Level, sources: Tensor, distances: Tensor, *, best: bool = False) -> None:
+    """Paint the hole by what the patches over each pixel say, s of them.
+
+    best: what the likeliest of them says, else their mean, weighted by near * exp(-d / mean d): Wexler has a quantile of the distances around.
+    """
+    r, width, count = level.radius, level.width, len(level.number)
+    # of every place; where there is no target it is infinitely unlikely
+    facts = torch.stack([distances.new_full((count,), -math.inf), distances.new_zeros(count)], 1)
+    facts[level.targets] = torch.stack([level.near, distances], 1)
+    of = level.number.new_full((count,), r * width + r)
+    of[level.targets] = sources
+    pixels = level.hole[r:-r, r:-r].nonzero()
+    places = (pixels[:, 0] + r) * width + pixels[:, 1] + r
+    weights = facts[:, 0].exp()
+    maps = torch.stack([weights * facts[:, 1], weights]).view(2, *level.hole.shape)
+    high, low, left, right = _box(level.hole[r:-r, r:-r])
+    window = F.avg_pool2d(maps[None, :, high : low + 2 * r, left : right + 2 * r], 2 * r + 1, 1)[0]
+    means = window[:, pixels[:, 0] - high, pixels[:, 1] - left]
+    scale = -1 / (means[0] / means[1].clamp_min(1e-12)).clamp_min(1e-8)
+    rows = level.image.flatten(1).T.contiguous()  # N C
+    total, colours = scale.new_zeros(len(places)), scale.new_zeros(len(places), rows.shape[1])
+    for step in (dy * width + dx for dy in range(-r, r + 1) for dx in range(-r, r + 1)):
+        near, distance = facts[places - step].unbind(1)
+        weight = (near + scale * distance).exp()
+        said = rows[of[places - step] + step]
+        if best:
+            colours = torch.where((weight > total)[:, None], said, colours)
+            total = torch.maximum(total, weight)
+        else:
+            colours.addcmul_(said, weight[:, None])
+            total += weight
+    level.image.flatten(1)[:, places] = (colours if best else colours / total.clamp_min(1e-30)[:, None]).T
+    level.image = _mirrored(level.inner(), r)
+
+
+def _look(level: _Level) -> None:
+    """The components of the targets, whose pixels have changed."""
+    r, width = level.radius, level.width
+    ys, xs = level.targets // width, level.targets % width
+    high, low, left, right = int(ys.min()), int(ys.max()) + 1, int(xs.min()), int(xs.max()) + 1
+    if len(level.targets) * 3 > (low - high) * (right - left):
+        window = level.image[:, high - r : low + r, left - r : right + r]
+        found = F.conv2d(window[None], level.axes)[0][:, ys - high, xs - left].T
+    else:
+        axes = level.axes.flatten(1).T
+        found = torch.cat([_patches(level.image, some, 2 * r + 1) @ axes for some in level.targets.split(16384)])
+    level.table[level.targets] = found.half()
+    level.first[level.targets] = found[:, :FIRST].half()
+
+
+def _as_field(level: _Level, sources: Tensor) -> Tensor:
+    """Sources as rows and columns of the level without its margin, 2 H W; -1 where there is no target."""
+    r, width = level.radius, level.width
+    field = sources.new_full((2, *level.hole.shape), -1)
+    field.view(2, -1)[:, level.targets] = torch.stack([sources // width - r, sources % width - r])
+    return field[:, r:-r, r:-r]
 
 
 def checked(patch: int) -> int:
@@ -226,15 +284,40 @@ def _deep(hole: Tensor, side: int) -> bool:
     return bool((F.avg_pool2d(hole[None].float(), min(side, *hole.shape), 1) > 0.999).any())
 
 
+def _grown(hole: Tensor, side: int) -> Tensor:
+    """H W bool: the centres of all patches that touch the hole."""
+    return F.max_pool2d(hole[None].float(), side, 1, side // 2)[0] > 0
+
+
+def _box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Rows from, to, columns from, to of what is True in H W."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _nearness(hole: Tensor, targets: Tensor) -> Tensor:
+    """T: ln gamma^-depth, the depth in pixels inside the hole, up to DEEPEST."""
+    high, low, left, right = _box(hole)
+    inside = torch.zeros_like(hole, dtype=torch.float32)
+    part = inside[high:low, left:right]
+    shell = hole[high:low, left:right]
+    for _ in range(DEEPEST):
+        part += shell
+        shell = shell & ~_grown(~shell, 3)
+    return -math.log(NEAR) * inside.view(-1)[targets]
+
+
 def _texture(image: Tensor, hole: Tensor) -> Tensor:
     """2 H W: how much the picture changes across and down, on average around each pixel (Newson 2014, section 3.3): it tells a wall from a shelf of
     the same colour, where the hole is so large that nothing else does."""
-    gray, known = image.mean(0, keepdim=True), (~hole)[None].float()
+    gray, known = image.mean(0, keepdim=True), ~hole[None]
     found = []
     for axis in (1, 2):
-        change, both = F.pad(gray.diff(dim=axis).abs(), (0, axis - 1, 0, 2 - axis)), F.pad(known[:, 1:] * known[:, :-1] if axis == 1 else known[..., 1:] * known[..., :-1], (0, axis - 1, 0, 2 - axis))
-        around = [F.avg_pool2d(x[None], AROUND, 1, AROUND // 2)[0] for x in (change * both, both)]
-        found.append(push_pull(around[0] / around[1].clamp_min(1e-6), around[1][0] > 0))
+        both = known.narrow(axis, 1, known.shape[axis] - 1) & known.narrow(axis, 0, known.shape[axis] - 1)
+        change = gray.diff(dim=axis).abs() * both
+        maps = F.pad(torch.stack([change, both.float()]), (0, axis - 1, 0, 2 - axis))  # 2 1 H W
+        sums, shares = F.avg_pool2d(maps, AROUND, 1, AROUND // 2)
+        found.append(push_pull(sums / shares.clamp_min(1e-6), shares[0] > 0))
     return TEXTURE * torch.cat(found)
 
 
@@ -263,12 +346,6 @@ def _peeled(image: Tensor, hole: Tensor, side: int, chance: torch.Generator) -> 
     return image[:, r:-r, r:-r]
 
 
-def _components(image: Tensor, axes: Tensor) -> Tensor:
-    """3 H W -> H*W K half: every patch along every axis; places nearer than half a patch to the edge have nonsense."""
-    found = F.conv2d(image[None], axes, padding=axes.shape[-1] // 2)[0]
-    return found.flatten(1).T.half().contiguous()
-
-
 def _patches(image: Tensor, places: Tensor, side: int) -> Tensor:
     """The patches around places (flat), N 3pp."""
     width = image.shape[2]
@@ -277,59 +354,7 @@ def _patches(image: Tensor, places: Tensor, side: int) -> Tensor:
     return image.flatten(1)[:, places[:, None] + around].transpose(0, 1).flatten(1)
 
 
-def _vote(level: _Level, sources: Tensor, distances: Tensor, side: int, *, best: bool = False) -> None:
-    """Paint the hole by what the patches over each pixel say; then the components of the patches that changed.
-
-    best: what the likeliest says, else the mean, weighted by exp(-d / 2 sigma^2) with sigma^2 the distances' third quartile (Wexler section 3.2).
-    """
-    r, width = side // 2, level.width
-    near = torch.cat([level.near, level.near.new_zeros(1)])  # the last: of no target
-    distances = torch.cat([distances, distances.new_zeros(1)])
-    sources = torch.cat([sources, sources.new_full((1,), r * width + r)])
-    flat = level.image.flatten(1)  # 3 H*W, a view
-    pixels = level.hole[r:-r, r:-r].nonzero()
-    places = (pixels[:, 0] + r) * width + pixels[:, 1] + r
-    steps = [dy * width + dx for dy in range(-r, r + 1) for dx in range(-r, r + 1)]
-    mean, total = flat.new_zeros(len(places)), flat.new_zeros(len(places))
-    for step in steps:
-        which = level.number[places - step]
-        mean += distances[which] * near[which]
-        total += near[which]
-    scale = -1 / (SHARP * mean / total.clamp_min(1e-12)).clamp_min(1e-8)
-    total.zero_()
-    colours = flat.new_zeros(len(places), len(flat))
-    rows = flat.T.contiguous()  # H*W 3
-    for step in steps:
-        which = level.number[places - step]
-        weight = near[which] * torch.exp(scale * distances[which])
-        said = rows[sources[which] + step]
-        if best:
-            better = weight > total
-            colours = torch.where(better[:, None], said, colours)
-            total = torch.where(better, weight, total)
-        else:
-            colours.addcmul_(said, weight[:, None])
-            total += weight
-    flat[:, places] = (colours if best else colours / total.clamp_min(1e-20)[:, None]).T
-    inner = level.image[:, r:-r, r:-r]
-    level.image = _mirrored(inner, r)
-    if not best:
-        ys, xs = level.targets // width, level.targets % width
-        top, bottom, left, right = int(ys.min()), int(ys.max()) + 1, int(xs.min()), int(xs.max()) + 1
-        window = level.image[:, top - r : bottom + r, left - r : right + r]
-        found = F.conv2d(window[None], level.axes)[0].permute(1, 2, 0)  # rows columns K
-        level.table[level.targets] = found[ys - top, xs - left].half()
-
-
-def _as_field(level: _Level, sources: Tensor, side: int) -> Tensor:
-    """Sources as rows and columns of the level without its margin, 2 H W; -1 where there is no target."""
-    r, width = side // 2, level.width
-    field = torch.full((2, *level.hole.shape), -1, dtype=torch.int64, device=sources.device)
-    field.view(2, -1)[:, level.targets] = torch.stack([sources // width - r, sources % width - r])
-    return field[:, r:-r, r:-r]
-
-
-def build(*, classes: int = 0, patch: int = 7, components: int = 24, turns: int = 4) -> PatchMatch:
+def build(*, classes: int = 0, patch: int = 7, components: int = 24, turns: int = 3) -> PatchMatch:
     """Raises UsageError."""
     for name, value in (("components", components), ("turns", turns)):
         if value < 1:

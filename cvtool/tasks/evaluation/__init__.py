@@ -8,7 +8,8 @@ gt and dt are what the user named: paths, "-" for stdin, or a `cvtool.data.sides
 `metrics` are the calls of --metric, by the names of the metrics' files with dashes; none: the kind's defaults. Literals say what else there is:
 
     OPTIONS = {"classes": "", "extractor": "Features by this model.", "fast": ("Without ...", False), "size": ("Pixels of a side.", 299)}
-    FITS = (".tsv", "folder")     # suffixes, or "folder": what its ground truth looks like, where looking alone does not tell the kind
+    FITS = (".tsv", "folder")     # what its ground truth looks like, where looking alone does not tell the kind: suffixes, "folder", or
+                                  # "pictures", a folder of pictures and nothing about them
 
 OPTIONS names every option that the kind reads: fields of `Options`, and its own, which come in `options.extra` by the same key (None or the default
 where not given) and are `--extractor`, `--size` on the command line: text, or of the default's type. Whatever else is given is refused as having no

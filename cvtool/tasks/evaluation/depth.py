@@ -23,7 +23,7 @@ OPTIONS = {
     "max_depth": ("True depths above this do not count; found ones above are cut to it (0: no limit).", 0.0),
     "align": ("How a found map is scaled first: none, median, scale or affine (least squares).", "none"),
 }
-FITS = ("folder", ".npy")
+FITS = ("folder", "pictures", ".npy")
 DEFAULT = ("abs-rel", "rmse", "rmse-log", "delta")
 WAYS = ("none", "median", "scale", "affine")
 

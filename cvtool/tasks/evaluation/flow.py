@@ -17,7 +17,7 @@ from cvtool.tasks.evaluation._means import lower_of, single
 from cvtool.tasks.evaluation._measured import Measured
 
 OPTIONS: dict[str, str] = {}
-FITS = ("folder", ".flo")
+FITS = ("folder", "pictures", ".flo")
 DEFAULT = ("epe", "fl")
 
 

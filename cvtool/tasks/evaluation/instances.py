@@ -25,7 +25,7 @@ OPTIONS = {
     "data_format": "",
     "min_score": ("Instances of a lower score are not there (not for AP)", 0.0),
 }
-FITS = ("folder",)
+FITS = ("folder", "pictures")
 
 
 def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measured:

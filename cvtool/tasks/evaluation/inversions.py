@@ -22,7 +22,7 @@ OPTIONS = {
     "extractor": "The network whose features tell how real pictures look (default: that of the FID, where its weights are at hand).",
     "mapping": "Codes of the generator's own mapping network, M D (.npy): the range of W.",
 }
-FITS = ("folder",)
+FITS = ("folder", "pictures")
 CODES, RETURNED = "codes", "returned"
 
 

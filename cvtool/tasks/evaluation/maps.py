@@ -12,16 +12,22 @@ from cvtool import metrics as registered
 from cvtool.calls import Call
 from cvtool.data.formats import _polygons, masks
 from cvtool.data.pairing import first, match_categories, match_images, plural
-from cvtool.data.sides import Side, image_name, read_found, read_truth
-from cvtool.errors import InputError
+from cvtool.data.sides import Side, image_name, read_found, read_true_maps, read_truth
+from cvtool.errors import InputError, UsageError
 from cvtool.metrics.mean_iou import IGNORE, MeanIoU
 from cvtool.records import choose
 from cvtool.tasks.evaluation import Options
 from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._measured import Measured
 
-OPTIONS = {"classes": "", "per_class": "", "split": "", "data_format": ""}
-FITS = ("folder",)
+OPTIONS = {
+    "classes": "",
+    "per_class": "",
+    "split": "",
+    "data_format": "",
+    "void": "Values of the true maps that are no class, such as 11 or 0,11; 255 never is.",
+}
+FITS = ("folder", "pictures")
 
 
 def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measured:
@@ -39,8 +45,11 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
     calls = metrics or [Call("mean-iou")]
     takers = [(registered.find(call.name), call) for call in calls]
     modules = [(metric.load(), arguments(call, metric.load().counts)) for metric, call in takers]
-    truth: Side = gt if isinstance(gt, Side) else read_truth(gt, split=options.split, data_format=options.data_format, stdin=options.stdin)
+    truth: Side = gt if isinstance(gt, Side) else _truth(gt, options)
+    _leave_out(truth, options.extra.get("void"))
     found = read_found(dt, stdin=options.stdin)
+    if not isinstance(gt, Side) and os.path.isfile(gt) and os.path.isfile(dt) and len(truth.maps) == len(found.maps) == 1:
+        found.images = [dict(truth.images[0])]  # two maps that were named one by one belong together, whatever they are called
     if found.task != "segmentation" and not any(entry.get("segmentation") for entry in found.entries):
         raise InputError("the ground truth has label maps, and here are no masks", where=found.where, hint="cvtool segment gives masks")
     table = truth.categories
@@ -103,6 +112,26 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         lower=tuple(key for metric, _ in takers for key in metric.lower),
         primary=next(iter(values)),
     )
+
+
+def _truth(gt: Any, options: Options) -> Side:
+    """A data set, or label maps alone."""
+    maps = read_true_maps(gt) if options.split is None and options.data_format is None else None
+    return maps or read_truth(gt, split=options.split, data_format=options.data_format, stdin=options.stdin)
+
+
+def _leave_out(truth: Side, void: str | None) -> None:
+    """Takes the values that --void names out of the classes. Raises UsageError."""
+    if not void:
+        return
+    try:
+        values = {int(word) for word in void.split(",")}
+    except ValueError:
+        raise UsageError(f"--void {void}: not whole numbers with commas between them", hint="such as 0,11") from None
+    truth.categories = [category for category in truth.categories if category["id"] not in values]
+    truth.void = sorted({IGNORE, *values, *(truth.void or ())}) if truth.void is not None else None
+    if not truth.categories:
+        raise UsageError(f"--void {void} leaves no class", hint="it names the values that are none")
 
 
 def _of_each(modules: list, stacks: list[np.ndarray], keys: list[str]) -> dict[str, np.ndarray]:

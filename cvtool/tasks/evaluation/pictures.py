@@ -17,7 +17,7 @@ from cvtool.tasks.evaluation._means import infinite, lower_of, means, single, we
 from cvtool.tasks.evaluation._measured import Measured
 
 OPTIONS = {"crop": ("The true picture is cut to the size of the other, from its upper left corner.", False)}
-FITS = ("folder", ".png", ".jpg")
+FITS = ("folder", "pictures", ".png", ".jpg")
 DEFAULT = ("psnr", "ssim", "gmsd")
 LEARNED = "lpips"  # measured unasked too, where its weights are at hand
 

@@ -23,7 +23,7 @@ OPTIONS = {
     "extractor": "The network whose features are compared (default: that of the FID, where its weights are at hand).",
     "save_features": "Keep the features of --gt in this .npz, which then stands for the set as --gt or --dt.",
 }
-FITS = ("folder", ".npz")
+FITS = ("folder", "pictures", ".npz")
 DEFAULT = ("fid",)
 SHARES = "inception-score"  # the one that asks for classes
 FEW = 2048  # samples below which the covariance of the usual features is singular, and the distance far too large
