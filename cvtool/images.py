@@ -94,11 +94,9 @@ def decode(source: Source, *, page: int = 0) -> np.ndarray:
 
     page: of a TIFF, counted as `pages` lists them.  Raises InputError, naming the file, for anything that is not a whole picture.
     """
-    with _open(source) as image:
-        _turn_to(image, page)
-        image.load()
-        turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))  # Pillow turns TIFF while loading
-        upright = image if turn is None else image.transpose(turn)
+    with opened(source) as image:
+        turn_to(image, page)
+        upright, _ = turned(image)
         if upright.mode == "RGB" and "transparency" not in upright.info:
             return np.array(upright)
         return _rgb(upright)
@@ -109,7 +107,7 @@ def labels(source: Source) -> np.ndarray:
 
     Raises InputError for a picture in colour, whose pixels are no class numbers.
     """
-    with _open(source) as image:
+    with opened(source) as image:
         image.load()
         if image.mode in ("1", "L", "P"):
             return np.array(image, dtype=np.uint8)
@@ -123,15 +121,15 @@ def labels(source: Source) -> np.ndarray:
 
 def size(source: Source, *, page: int = 0) -> tuple[int, int]:
     """(width, height) of the upright picture, read from the header alone. Raises InputError like `decode`, but does not see a truncated end."""
-    with _open(source) as image:
-        _turn_to(image, page)
+    with opened(source) as image:
+        turn_to(image, page)
         width, height = image.size
         return (height, width) if image.format != "TIFF" and _orientation(image) >= 5 else (width, height)
 
 
 def pages(source: Source) -> list[int]:
     """The pages of a file as numbers for `decode(page=...)`: [0] for all but TIFF, where reduced-resolution copies and masks are left out."""
-    with _open(source) as image:
+    with opened(source) as image:
         if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
             return [0]
         found = []
@@ -159,7 +157,7 @@ def looks_like_image(head: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _open(source: Source) -> Iterator[Image.Image]:
+def opened(source: Source) -> Iterator[Image.Image]:
     """The picture with only its header read; whatever goes wrong until it is closed becomes an InputError that names the source."""
     limit = max_pixels()
     # Pillow keeps a limit of its own for the whole process; lifting it to ours leaves one rule
@@ -189,7 +187,15 @@ def _open(source: Source) -> Iterator[Image.Image]:
             raise _unreadable(source, error, empty=empty) from error
 
 
-def _turn_to(image: Image.Image, page: int) -> None:
+def turned(image: Image.Image) -> tuple[Image.Image, int]:
+    """The picture loaded and upright, and the EXIF orientation by which its pixels had to be turned for that, 1 for none."""
+    image.load()
+    turn = 1 if image.format == "TIFF" else _orientation(image)  # Pillow turns TIFF while loading
+    return (image, 1) if turn == 1 else (image.transpose(_TURNS[turn]), turn)
+
+
+def turn_to(image: Image.Image, page: int) -> None:
+    """Go to a page, counted as the file has them. Raises InputError."""
     if page == 0:
         return
     count = getattr(image, "n_frames", 1)

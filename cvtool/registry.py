@@ -63,6 +63,16 @@ class Entry:
         return self._literal("VARIANTS")
 
     @property
+    def arguments(self) -> dict[str, str]:
+        """What its `build` takes beside the classes, `--NAME VALUE` when it is trained: name -> the default as it is written."""
+        tree = ast.parse(self._text)
+        build = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "build"), None)
+        if build is None:
+            return {}
+        pairs = zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True)
+        return {arg.arg: ast.unparse(default) for arg, default in pairs if default is not None and arg.arg not in ("classes", "categories")}
+
+    @property
     def weights(self) -> dict[str, dict[str, Any]]:
         """`variant@name` -> facts, the file's own; `weights_of` adds what ships."""
         return self._literal("WEIGHTS")

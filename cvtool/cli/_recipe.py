@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cvtool.cli import _config, _options
-from cvtool.errors import CvtoolError, UsageError, did_you_mean
+from cvtool.errors import UsageError, did_you_mean
 
 _option = _options.option
 PATIENCE = 5  # validations, where --early-stop stands alone
@@ -125,8 +124,7 @@ def own_options(context: typer.Context, model: str | None, resume: Path | None) 
         if takes is None:
             takes = ()
             if model is not None and resume is None and option.startswith("--"):
-                with contextlib.suppress(CvtoolError):  # a wrong model is an error of its own
-                    takes = _takes(model)
+                takes = _takes(model)
         key = option.removeprefix("--").replace("-", "_")
         if not option.startswith("--") or key not in takes:
             known = [o for p in context.command.params for o in p.opts if o.startswith("--")] + [f"--{name.replace('_', '-')}" for name in takes]

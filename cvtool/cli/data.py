@@ -197,7 +197,7 @@ def _stats_table(found: dict[str, Any]) -> list[str]:
 @app.command()
 def split(
     source: Annotated[str, typer.Argument(metavar="IN", help="A data set without parts.")],
-    fractions: Annotated[str, typer.Argument(metavar="N,N[,N]", help="Shares of train, val and test: 80,10,10 or 80,20.")],
+    fractions: Annotated[str | None, typer.Argument(metavar="N,N[,N]", help="Shares of train, val and test: 80,10,10 or 80,20.")] = None,
     output: _options.Output = None,
     seed: _options.Seed = None,
     to: To = None,
@@ -220,6 +220,10 @@ def split(
     from cvtool.data import formats
     from cvtool.tasks import data as task
 
+    if fractions is None:  # `--split` is known from training, where it takes shares too
+        if part is None or not part.replace(",", "").replace(".", "").isdigit():
+            raise UsageError("the shares of the parts are missing", hint="such as: cvtool data split flowers/ 80,10,10 -o parts/")
+        fractions, part = part, None
     if output is None or output == "-":
         raise UsageError("-o is missing: the folder for the parts", hint="such as: cvtool data split flowers/ 80,10,10 -o parts/")
     found = task.open_data(source, format=from_, images=images, split=part)

@@ -173,7 +173,7 @@ def main(
             if tensorboard:
                 raise UsageError("--tensorboard has no effect with --find-lr", hint="leave it out")
             found = task.find_lr(planned, output=output, device=device, workers=workers, offline=offline, reporter=reporter(console))
-            console.say(f"the loss falls fastest at {found.steepest:.2g}, and is least at {found.least:.2g}; the curve is {output / task.FINDER}")
+            console.say(f"the loss falls fastest at {found.steepest:.2g}, and is least at {found.least:.2g}; the curve is {task.finder(output)}")
             print(f"{found.steepest:.2g}")
             return
         folder = task.start(

@@ -88,6 +88,8 @@ def main(
     known = figures.catalogue()[name][1] if name is not None else {}
     chosen = _figure_options(name, figure_options | {option: value for option, value in varying.items() if option in known}, typed)
     target = Target(output, overwrite, grid)
+    if given and given[0] == "augment" and not os.path.lexists("augment"):
+        raise UsageError("no such figure: augment", hint="pictures as training sees them: cvtool visualize IMG --augment flip --grid s.png")
     if name is not None:
         spelt = {"files_from": "files0-from", "names": "labels"}
         for option in [*(drawing | reading | varying), "files_from", "grid", "names", "smooth"]:

@@ -36,6 +36,7 @@ KINDS = {  # prediction and target, and the range of values
     "semantic": "logits B K H W; classes B H W int64, 255 = looked at by no loss",
     "pictures": "B C H W each, in [0, 1]",
     "boxes": "N 4 each, xyxy, absolute pixels",
+    "embeddings": "vectors B D; classes B int64",
 }
 MINIMISED = ("mean", "sum")  # how a term's values become its number
 _LITERALS: dict[str, tuple[str, ...] | str] = {"KINDS": (), "ALIASES": (), "BESIDE": (), "STEP": ""}

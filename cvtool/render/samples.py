@@ -42,7 +42,7 @@ class Sheet:
         wide, high = max(len(cells) for _, cells in rows), len(rows)
         height, width = (max(p.shape[axis] for _, _, p in self.cells) for axis in (0, 1))
         zoom = float(max(1, math.ceil(LEAST / max(width, height))))
-        zoom = min(zoom, (LIMIT / wide - GAP) / width, (LIMIT / high - GAP) / height)
+        zoom = max(min(zoom, (LIMIT / wide - GAP) / width, (LIMIT / high - GAP) / height), 1 / max(width, height))
         across, down = max(1, round(width * zoom)), max(1, round(height * zoom))
         left = max((text.width(name, FONT) for name, _ in rows), default=0)
         left += 2 * GAP + (FONT if left else 0)

@@ -99,6 +99,8 @@ def show(text: str) -> dict[str, Any]:
         for k, v in registry.weights_of(entry).items()
         if whole or k == reference.key or ("@" not in text and k.startswith(f"{reference.variant}@"))
     }
+    if whole and (arguments := entry.arguments):
+        shown["arguments"] = arguments
     shown["weights"] = {f"{entry.name}.{key}": _facts(_keyed(entry, key), facts) for key, facts in own.items()}
     return shown | ({"recipe": entry.recipe} if entry.recipe else {})
 

@@ -214,7 +214,8 @@ def _through(stage: _Stage, given: Mapping[str, Any]) -> Path:
 def find_lr(
     planned: Plan, *, output: str | Path = "runs", device: str = "auto", workers: int = 0, offline: bool = False, reporter: Reporter | None = None
 ) -> Finding:
-    """The learning-rate range test of a run, which starts from the same weights and data and leaves them alone; `output`/lr-finder.png shows it.
+    """The learning-rate range test of a run, which starts from the same weights and data and leaves them alone. The curve is drawn to
+    `output`, a .png or a folder that gets lr-finder.png.
 
     It takes `steps` turns, 100 unless told. Raises CvtoolError where the loss falls at no rate.
     """
@@ -226,9 +227,16 @@ def find_lr(
     job = Job(planned, device=device, workers=workers, reporter=reporter)
     job.build(offline=offline)
     found = job.find_lr(planned.recipe["steps"] or TURNS)
-    Path(output).mkdir(parents=True, exist_ok=True)
-    curves.save_finding(Path(output) / FINDER, found.rates, found.losses, found.smoothed, found.steepest)
+    target = finder(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    curves.save_finding(target, found.rates, found.losses, found.smoothed, found.steepest)
     return found
+
+
+def finder(output: str | Path) -> Path:
+    """Where `find_lr` draws its curve."""
+    path = Path(output)
+    return path if path.suffix.lower() == ".png" and not path.is_dir() else path / FINDER
 
 
 def difference(one: str | Path, other: str | Path) -> list[tuple[str, Any, Any]]:

@@ -173,3 +173,26 @@ def test_views_are_refused_before_a_model_is_loaded(capsys) -> None:
         assert "did you mean hflip" in capsys.readouterr().err
     assert main(["embed", "nowhere.png", "-m", "handcrafted", "--tta", "hflip"]) == 2
     assert "no such option --tta" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("train", "-m", "no-such-net.tiny", "--down", "avg", "--data", "x"), 4, "unknown model 'no-such-net'"),
+        (("visualize", "augment", "x.png"), 2, "--augment flip"),
+        (("data", "split", "x"), 2, "80,10,10"),
+    ],
+)
+def test_the_hint_is_about_what_was_meant(words: tuple[str, ...], code: int, said: str, capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == code
+    assert said in capsys.readouterr().err
+
+
+def test_the_rate_finder_draws_into_the_file_that_was_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = labelled(tmp_path / "flowers", count=6)
+    picture = tmp_path / "curves" / "lr.png"
+    words = ("train", "-m", CLASSIFIER, "--data", str(data), "--find-lr", "--steps", "8", "-b", "4", "-o", str(picture))
+    assert main(words) == 0
+    assert picture.is_file()
+    assert str(picture) in capsys.readouterr().err

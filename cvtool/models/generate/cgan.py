@@ -2,11 +2,11 @@
 
 Generator: z and the class (K numbers, one of them 1) go through a ReLU layer each, of 200 and 1000 numbers, are concatenated, and through a third
 of 1200 to all values of a picture. Discriminator: the picture and the class through a maxout layer each, of 240 numbers of 5 pieces and 50 of 5,
-concatenated, through a third of 240 of 4 pieces, to one number (section 4.1; for two widths `small` and `tiny` are divided).
+concatenated, through a third of 240 of 4 pieces, to one number (section 4.1). `small` and `tiny` have a share of each width.
 
     cvtool train -m cgan --data digits/ -o runs && cvtool generate -m runs/0001 --class 3 -n 8 -o threes/
 
-What else is done so: pictures from pictures where the condition is one (`translate`), filling in and interpolation between classes.
+What else conditions are for: the one may be a picture (translation, restoration, filling in), and between two classes lies a way.
 """
 
 from __future__ import annotations

@@ -36,11 +36,13 @@ def cluster(table: Table, k: int, *, distance: str = "l2", seed: int = 0) -> tup
     return sorted(out, key=lambda record: (record["cluster"], record["cluster_distance"])), found
 
 
-def dedupe(table: Table, threshold: float = 0.05, *, distance: str | None = None) -> list[Record]:
-    """Each record; one that lies within `threshold` (a distance) of an earlier one that stays has `duplicate_of` and `duplicate_distance`."""
+def dedupe(table: Table, threshold: float | None = None, *, distance: str | None = None) -> list[Record]:
+    """Each record; one that lies within `threshold` (a distance, 0.05 unless told) of an earlier one that stays has `duplicate_of`, its name, and
+    `duplicate_distance`."""
     how = chosen(distance, table)
-    if threshold < 0:
-        raise UsageError(f"a distance of {threshold} is none")
+    if threshold is None and how == "l2":
+        raise UsageError("which Euclidean distance makes a duplicate? --threshold is missing", hint="their lengths tell; or --distance cosine")
+    threshold = 0.05 if threshold is None else threshold
     owner, score = repeated(table.vectors, near(threshold, how) - 1e-9, how)
     out = []
     for row, record in enumerate(table.records):

@@ -6,16 +6,15 @@ and `discriminator`, `generate(z, classes)`, `judge(pictures, classes)` -> numbe
     gan_loss                   what both lose: non-saturating (-ln D(G(z)), section 3), minimax, lsgan, wgan or hinge
     gradient_penalty           its factor, 10 in WGAN-GP (arXiv:1704.00028)
     d_steps                    the discriminator's turns, each with pictures of its own, for one of the generator (algorithm 1)
-    discriminator_optimizer,   where they are not the generator's (Heusel 2017, arXiv:1706.08500; Chintala's "SGD for D, Adam for G"):
-    discriminator_lr           "sgd", "momentum:0.5", "adam:beta1=0"
-    discriminator_spectral_norm  each of its weights over its largest singular value, the generator's left alone (Miyato 2018, arXiv:1802.05957);
-                               with --discriminator-norm none
-    clip_weights               the discriminator's weights stay in [-c, c] (arXiv:1701.07875)
+    discriminator_optimizer    such as "sgd" or "adam:beta1=0", where it is not the generator's (Chintala's "SGD for D, Adam for G")
+    discriminator_lr           where it is not the generator's (Heusel 2017, arXiv:1706.08500)
+    discriminator_spectral_norm  each of its weights over its largest singular value, the generator's left alone (Miyato 2018, arXiv:1802.05957)
+    clip_weights               its weights stay in [-c, c] (arXiv:1701.07875)
     smooth                     what it shall say of real pictures, such as 0.9 (one-sided smoothing: arXiv:1606.03498, section 3.4)
-    history                    made pictures that are kept, half of which stand in for new ones (see `_history`)
+    history                    made pictures that are kept, to stand in for half of the new ones (see `_history`)
     adaptive                   TD,TG,CAP: who learns goes by what both lose (see `_balance`), and not by d_steps
-    instance_noise             deviation of noise on all that the discriminator sees, which falls to 0 within instance_noise_turns, if that is not 0
-                               (Sonderby 2017, arXiv:1610.04490, section 4)
+    instance_noise             deviation of noise on all that the discriminator sees (Sonderby 2017, arXiv:1610.04490, section 4)
+    instance_noise_turns       within which it falls to 0; 0 = never
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 
+@pytest.mark.system("dcgan")
 def test_layer_tables_and_parameters():
     model = built("base")
     assert count(model.generator) == 3_576_704
@@ -39,6 +40,19 @@ def test_layer_tables_and_parameters():
     convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     assert not any(m.bias is not None for m in convolutions)
     assert convolutions[1].weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+@pytest.mark.system("dcgan")
+def test_pictures_lie_between_minus_1_and_1():
+    """Real ones as made ones; z is N(0, 1), or uniform where that is asked for."""
+    model = built().eval()
+    batch = model.prepare([torch.full((16, 16, 3), value, dtype=torch.uint8) for value in (0, 255)])
+    assert batch.images.unique().tolist() == [-1.0, 1.0]
+    made = model.generate(30 * torch.randn(8, 16))
+    assert -1 <= made.min() < -0.1
+    assert 0.1 < made.max() <= 1
+    assert model.latents(64, 0).abs().max() > 2
+    assert built(latent="uniform").latents(64, 0).abs().max() <= 1
 
 
 def test_samples_come_from_seed_and_number():

@@ -169,13 +169,40 @@ def test_every_switch_is_recorded_with_the_run(digit_folder, tmp_path):
     )
     assert done.exit_code == 0, done.output
     kept = (tmp_path / "0001" / "recipe.toml").read_text()
-    lines = ("range = [0, 1]", 'latent = "sphere"', 'activation = "leaky-relu:0.2"', 'down = "avg"', 'up = "transpose"', "smooth = 0.9", "history = 8",
-             'optimizer = "adam:beta1=0.5"', 'discriminator_optimizer = "sgd"', "instance_noise = 0.1")  # fmt: skip
+    lines = ("range = [0, 1]", 'latent = "sphere"', 'activation = "leaky-relu:0.2"', 'down = "avg"', 'up = "transpose"', "smooth = 0.9",
+             "history = 8", 'optimizer = "adam:beta1=0.5"', 'discriminator_optimizer = "sgd"', "instance_noise = 0.1")  # fmt: skip
     for line in lines:
         assert line in kept
     model, _ = weights.load(str(tmp_path / "0001"))
     assert isinstance(model.generator[-1], nn.Sigmoid)
     assert model.latent == "sphere"
+
+
+@pytest.mark.system("lsgan")
+@pytest.mark.system("gan-hinge")
+@pytest.mark.system("gan")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dcgan", ["--gan-loss", "lsgan"]),
+        ("dcgan", ["--gan-loss", "hinge", "--discriminator-spectral-norm", "true", "--discriminator-norm", "none"]),
+        ("dcgan", ["--gan-loss", "wgan", "--clip-weights", "0.01", "--discriminator-lr", "0.001", "--ema", "0.9"]),
+        ("gan", ["--gan-loss", "minimax", "--d-steps", "2", "--optimizer", "momentum", "--lr", "0.1"]),
+        ("gan", ["--gan-loss", "wgan", "--gradient-penalty", "10", "--adaptive", "0.5,1.0,2"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[1],
+)
+def test_any_gan_takes_any_loss_from_the_command_line(name, words, digit_folder, tmp_path):
+    fixed = ["-m", f"{name}.tiny", "--data", str(digit_folder), "--set", "image_size=8", "--steps", "4", "-b", "12", "-o", str(tmp_path), "-q"]
+    done = CliRunner().invoke(command("train"), [*fixed, "--augment", "none", *words])
+    assert done.exit_code == 0, done.output
+    info = weights.read_info(tmp_path / "0001")
+    for key, value in zip(words[::2], words[1::2], strict=True):
+        assert str(info.recipe.get(key[2:].replace("-", "_"), info.arguments.get("discriminator_norm"))).lower().startswith(value)
+    lines = [json.loads(line) for line in (tmp_path / "0001/log.jsonl").read_text().splitlines()]
+    for key in ("d_real", "d_made", "adversarial"):  # in some epoch: an adaptive run may leave one player out of another
+        assert np.isfinite([line[key] for line in lines if key in line]).all()
+        assert any(key in line for line in lines)
 
 
 def test_grey_pictures_need_one_channel():

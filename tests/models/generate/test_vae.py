@@ -90,6 +90,13 @@ def test_what_is_minimised_is_minus_the_bound_and_beta_weighs_the_kl():
 
 
 @pytest.mark.system("vae")
+def test_beta_is_an_option_of_training(png, capsys):
+    folder = png("photos/a.png").parent
+    command("train").main(["-m", "vae.tiny", "--data", str(folder), "--beta", "4", "--dry-run"], standalone_mode=False)
+    assert "\nbeta = 4.0\n" in capsys.readouterr().out
+
+
+@pytest.mark.system("vae")
 def test_samples_are_decoded_draws_of_the_prior():
     model = built()
     z = model.latents(3, 7)
