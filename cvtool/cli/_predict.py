@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from cvtool.records import Record
 
 
-def predict(verb: str, given: dict[str, Any], then: Callable[[Iterable[Record]], Iterable[Record]] | None = None) -> None:
+def predict(
+    verb: str,
+    given: dict[str, Any],
+    then: Callable[[Iterable[Record]], Iterable[Record]] | None = None,
+    pending: Callable[[_output.Target, Iterable[Record]], Iterable[Record]] = _output.Target.pending,
+) -> None:
     """Run `cvtool.tasks.<verb>` on the inputs, with the options as the verb's `main` got them (by name), and deliver the records.
 
     Everything that can be refused is refused before torch is imported. then: what becomes of the records before they are delivered.
+    pending: which inputs --resume has still to do.
     """
     console = Console(verb, quiet=given["quiet"], verbose=given["verbose"])
     if "tile" in given:
@@ -53,7 +59,7 @@ def predict(verb: str, given: dict[str, Any], then: Callable[[Iterable[Record]],
         options["classes"] = _options.split_commas(given["classes"])
     if ranks:
         options["device"] = ranks.device(given["device"])
-    done = task(where.pending(records), reference, **options, report=console.say, facts=console.facts)
+    done = task(pending(where, records), reference, **options, report=console.say, facts=console.facts)
     if then is not None:
         done = then(done)
     if ranks:

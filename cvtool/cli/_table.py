@@ -24,6 +24,7 @@ def block(record: Record) -> list[str]:
     page = f" page {record['page']}" if record.get("page") else ""
     objects, labels = record.get("annotations"), record.get("labels")
     rows = [_object(entry) for entry in objects or ()] or [_label(entry) for entry in labels or ()]
+    rows += [[str(entry.get("file_name")), f"{entry['score']:.3f}"] for entry in record.get("neighbors") or () if "score" in entry]
     count = f"  {len(objects)} object{'' if len(objects) == 1 else 's'}" if objects is not None else ""
     head = f"{record.name}{page}{size}{count}"
     text = record.get("text")

@@ -60,7 +60,9 @@ class Predictor:
             if not hasattr(self.prepare, "sized"):
                 raise UsageError(f"--img-size has no effect on {loaded.reference}", hint="it sees pictures in one size only")
             self.prepare = self.prepare.sized(settings.img_size)
-        self.made = features.facts() | {"prepare": self.prepare.to_dict()} if self.embeds and hasattr(self.prepare, "to_dict") else {}
+        self.made: dict[str, Any] = {}  # more of `made_by`
+        if self.embeds and hasattr(self.prepare, "to_dict"):
+            self.made = features.facts() | {"img_size": settings.img_size, "prepare": self.prepare.to_dict()}
         self.together = None if settings.tta is None else Together(loaded, _views.parse(settings.tta), self.prepare, self.options, verb)
         scaled = self.together is not None and any(view.scale != 1 for view in self.together.views)
         self.resized = "--img-size" if settings.img_size is not None else "the scale of --tta" if scaled else ""

@@ -13,7 +13,7 @@ import numpy as np
 from cvtool.errors import InputError
 from cvtool.records import Record
 
-MADE = "model", "weights_sha256", "prepare", "layer", "tokens", "normalized", "binary", "cvtool"
+MADE = "model", "weights_sha256", "prepare", "layer", "tokens", "normalized", "binary", "img_size", "cvtool"
 HINT = "`cvtool embed PHOTOS -m REF -o FILE.npz` makes one"
 
 
@@ -85,7 +85,7 @@ def vector_of(record: Record, where: object) -> np.ndarray:
 
 def check_same(one: dict[str, Any], other: dict[str, Any], where: object = None) -> None:
     """Raises InputError where two manifests (or entries of `made_by`) tell of different models, naming both. What one does not tell is not asked."""
-    for key in ("model", "weights_sha256", "layer", "tokens", "normalized", "binary"):
+    for key in ("model", "weights_sha256", "layer", "tokens", "normalized", "binary", "img_size"):
         a, b = one.get(key), other.get(key)
         if a != b and (key not in ("model", "weights_sha256") or (a and b)) and one.get("model") and other.get("model"):
             if key == "model":

@@ -76,7 +76,7 @@ class DDPM(nn.Module):
         self, unet: DiffusionUNet, *, schedule: schedules.Schedule, predict: str, patch: int, conditional: int, drop: float, prepare: Prepare
     ) -> None:
         super().__init__()
-        self.unet, self.schedule, self.predict, self.patch = unet, schedule, predict, patch
+        self.unet, self.schedule, self.predicted, self.patch = unet, schedule, predict, patch
         self.conditional, self.drop, self.prepare = conditional, drop, prepare
         self.needs = ("pictures", "labels") if conditional else ("pictures",)
 
@@ -97,7 +97,7 @@ class DDPM(nn.Module):
 
     def target(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """What the network should say."""
-        return eps if self.predict == "eps" else self.schedule.velocity(x0, t, eps)
+        return eps if self.predicted == "eps" else self.schedule.velocity(x0, t, eps)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`noise`, or `velocity`: L_simple of times and noise drawn from torch's global generator."""
@@ -105,7 +105,7 @@ class DDPM(nn.Module):
         t = torch.randint(1, self.schedule.length + 1, (len(x0),), device=x0.device)
         eps = torch.randn_like(x0)
         found = self(self.schedule.noised(x0, t, eps), t, self._told(batch))
-        return {"noise" if self.predict == "eps" else "velocity": F.mse_loss(found, self.target(x0, t, eps))}
+        return {"noise" if self.predicted == "eps" else "velocity": F.mse_loss(found, self.target(x0, t, eps))}
 
     def _told(self, batch: Batch) -> Tensor | None:
         """The classes B of a batch's pictures, some left out; None where they do not count."""
@@ -119,7 +119,7 @@ class DDPM(nn.Module):
     def denoise(self, x: Tensor, t: int, classes: Tensor | None = None) -> Tensor:
         """The noise in x_t, B 3 H W: of pictures of no class in particular unless `classes` (B int64) says which."""
         found = self(x, torch.full((len(x),), t, device=x.device), classes)
-        return found if self.predict == "eps" else self.schedule.eps_of_velocity(x, t, found)
+        return found if self.predicted == "eps" else self.schedule.eps_of_velocity(x, t, found)
 
     def denoiser(self, classes: Tensor | None, scale: float) -> samplers.Denoise:
         """(x, t) -> the noise, guided `scale` times as far as the class says."""

@@ -22,7 +22,8 @@ def require() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise MissingDependency("--ann needs faiss, which is not installed", hint="pip install 'cvtool[ann]'; without --ann search is exact") from error
+        hint = "pip install 'cvtool[ann]'; without --ann search is exact"
+        raise MissingDependency("--ann needs faiss, which is not installed", hint=hint) from error
     return faiss
 
 

@@ -69,7 +69,7 @@ def _nearest(table: Table, records: Iterable[Record], k: int, how: str) -> Itera
         return rows, scores
 
     for record in search(table, records, top=k, distance=how, nearest=find):
-        rows, scores = kept.pop(0) if "neighbors" in record and kept else (None, None)
+        rows, scores = kept.pop(0) if "embedding" in record else (None, None)
         yield record, rows, scores
 
 

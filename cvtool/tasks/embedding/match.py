@@ -86,8 +86,8 @@ def _centres(rows: int, columns: int, size: tuple[int, ...], place: Place) -> tu
 
 
 def match3d(a: Path, b: Path) -> Record:
-    """A record of the first cloud with `matches`, rows of a point's number in it, in the other, and the cosine; and `match`: the other's name, how many,
-    the rotation and translation that bring the first onto the other, and the share of matches that agree with it.
+    """A record of the first cloud with `matches`, rows of a point's number in it, in the other, and the cosine; and `match`: the other's name, how
+    many, the rotation and translation that bring the first onto the other, and the share of matches that agree with it.
 
     Points are told apart by the descriptors in the files (further numbers beside x, y, z, normals and colours), where both have them, else by FPFH.
     """

@@ -20,9 +20,7 @@ LARGE = 4_000_000  # numbers of a table, beyond which queries are put together
 TOGETHER = 64
 
 
-def search(
-    table: Table, records: Iterable[Record], *, top: int = 5, distance: str | None = None, nearest: Nearest | None = None
-) -> Iterator[Record]:
+def search(table: Table, records: Iterable[Record], *, top: int = 5, distance: str | None = None, nearest: Nearest | None = None) -> Iterator[Record]:
     """Each record that has an `embedding` with `neighbors`: `{"file_name", "score"}` of the `top` nearest of the table, best first.
 
     nearest: another search than the exact one. An embedding that holds NaN is a record with `error`. Raises InputError for another model's.

@@ -104,11 +104,3 @@ def far(score: Any, distance: str) -> Any:
 def near(threshold: float, distance: str) -> float:
     """The score of a distance."""
     return -threshold if distance == "l2" else 1 - threshold
-
-
-def embedded(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
-    """(records with an embedding, those without)."""
-    both: tuple[list[Record], list[Record]] = [], []
-    for record in records:
-        both["embedding" not in record].append(record)
-    return both
