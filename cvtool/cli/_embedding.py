@@ -44,8 +44,7 @@ Given = dict[str, Any]
 
 
 def embed(given: Given) -> None:
-    where = _output.target(given["output"], given["format"], overwrite=given["overwrite"], resume=given["resume"]) if not given["shard"] else None
-    format = where.format if where is not None else given["format"]
+    format = given["format"] or _output.BY_SUFFIX.get(Path(given["output"] or "").suffix.lower())
     if format in _WHOLE and given["output"] in (None, "-"):
         raise UsageError(f"-f {format} is a file, not a stream", hint=f"add -o FILE.{format}")
     if format == "parquet":
@@ -156,6 +155,8 @@ def pairs(given: Given) -> None:
     from cvtool.tasks.embedding import pairs as task
     from cvtool.tasks.embedding.table import Table
 
+    if given["json"] and given["output"] is not None:
+        raise UsageError("--json and -o exclude each other: the one tells figures, the other records")
     truth = task.read(given["pairs"])
     how = {"threshold": given["threshold"], "distance": given["distance"]}
     if how["threshold"] not in (None, *task.RULES):
@@ -192,7 +193,12 @@ def gallery_add(given: Given) -> None:
 
     path = _gallery(given)
     if path.exists():
-        _as_made(given, Table.read(path))
+        table = Table.read(path)
+        for option, key in (("layer", "layer"), ("normalize", "normalized"), ("binary", "binary"), ("img_size", "img_size")):
+            if given[option] and given[option] != table.manifest.get(key):
+                what = f"--{option.replace('_', '-')} is not how the gallery was made ({key}: {table.manifest.get(key)})"
+                raise UsageError(what, where=path, hint="leave it out")
+        _as_made(given, table)
 
     def added(done: Iterable[Record]) -> Iterator[Record]:
         listed = list(done)
@@ -292,10 +298,10 @@ ACTIONS = {
 # --- what they share -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _table(path: Path) -> Any:
+def _table(path: Path, *, queries: bool = False) -> Any:
     from cvtool.tasks.embedding.table import Table
 
-    return Table.read(path)
+    return Table.read(path, queries=queries)
 
 
 def _arrays(inputs: Iterable[str]) -> bool:
@@ -318,7 +324,7 @@ def _queried(given: Given, table: Any, then: Any) -> None:
 
         console = Console("embed", quiet=given["quiet"], verbose=given["verbose"])
         where = _output.target(given["output"], given["format"], overwrite=given["overwrite"], resume=given["resume"])
-        tables = [_table(Path(text)) for text in inputs]
+        tables = [_table(Path(text), queries=True) for text in inputs]
         for other in tables:
             table.accept(other.manifest, other.where)
         rows = chain.from_iterable(_vectors.records(_vectors.Vectors(other.vectors, other.records)) for other in tables)

@@ -253,9 +253,9 @@ def crops(
 ) -> None:
     """Cut out the objects of a data set: class folders of pictures, for what learns from one object a picture.
 
-    Parts stay parts. Without --size each picture is as large as its box.
+    Parts stay parts, unless --split takes one. Without --size each picture is as large as its box.
 
-        cvtool data crops bccd/ --size 64 --margin 0.1 -o cells/
+        cvtool data crops bccd/ --split trainval --size 64 --margin 0.1 -o cells/
         cvtool detect photos/ -m faster-rcnn | cvtool data crops - -o objects/
     """
     from cvtool.cli import _output

@@ -19,6 +19,8 @@ Examples:
     cvtool classify flowers/test/ -m runs/0001 | cvtool evaluate --gt flowers/ --split test --dt - --plot confusion.png
     cvtool evaluate --gt val.json --dt dt.json --gate 'AP>=0.40' --junit report.xml
     cvtool evaluate --gt val.json --dt new.json --baseline old.json --max-drop 0.005
+    cvtool evaluate --gt val.json --dt dt.json --per-class --report report.html --images val2017/
+    cvtool evaluate --gt words.tsv --dt ocr.jsonl --metric cer,wer,word-accuracy:case=false,alnum=true
 """
 
 from __future__ import annotations
@@ -66,6 +68,10 @@ Gate = Annotated[list[str] | None, _own("gate", "Fail (exit code 6) unless this 
 Junit = Annotated[Path | None, _own("junit", "The gates as JUnit XML, a test case each.", metavar="FILE.xml")]
 Summary = Annotated[Path | None, _own("summary", "Append the report as Markdown, to $GITHUB_STEP_SUMMARY for one.", metavar="FILE.md")]
 
+Report = Annotated[
+    Path | None, _own("report", "The report as one HTML page: curves, classes, the worst pictures. It needs no other file.", metavar="FILE.html")
+]
+
 
 def main(
     gt: GroundTruth = None,
@@ -89,6 +95,8 @@ def main(
     junit: Junit = None,
     summary: Summary = None,
     plot: Plot = None,
+    report: Report = None,
+    images: opt.Images = None,
     as_json: opt.Json = False,
     output: opt.Output = None,
     overwrite: opt.Overwrite = False,
@@ -105,16 +113,18 @@ def main(
             raise UsageError(f"{name} is missing", hint="--gt names the ground truth, --dt what was found; --list shows what can be measured")
     assert gt is not None
     assert dt is not None
-    path = _free(output, overwrite, plot, junit)
+    path = _free(output, overwrite, plot, junit, report)
     opt.needs("--junit", junit, "--gate or --max-drop", gate or max_drop)
     opt.needs("--resamples", resamples, "--interval or --baseline", interval or baseline)
     opt.needs("--seed", seed, "--interval or --baseline", interval or baseline)
-    for name, file, what in (("--plot", plot, "a PNG to draw"), ("--junit", junit, "an XML file to write")):
+    opt.needs("--images", images, "--report", report)
+    files = (("--plot", plot, "a PNG to draw"), ("--junit", junit, "an XML file to write"), ("--report", report, "an HTML file to write"))
+    for name, file, what in files:
         if file is not None and (file.is_dir() or (file.is_file() and not overwrite)):
             raise UsageError(f"{file} exists", hint=f"--overwrite to replace it, or another {name}" if file.is_file() else f"{name} names {what}")
     from cvtool.tasks.evaluate import evaluate, failed
 
-    report = evaluate(
+    done = evaluate(
         gt,
         dt,
         metrics=metric,
@@ -133,23 +143,25 @@ def main(
         max_drop=max_drop or (),
         fail_insignificant=fail_insignificant,
         gates=gate or (),
+        html=report,
+        images=images,
         **{key: value for key, value in own.items() if value is not None},
     )
     console = Console("evaluate", quiet=quiet)
-    console.say(report["matching"])
-    for warning in report["warnings"]:
+    console.say(done["matching"])
+    for warning in done["warnings"]:
         console.say(f"warning: {warning}")
     if plot is not None:
-        _draw(report, plot)
+        _draw(done, plot)
     if junit is not None or summary is not None:
-        _for_ci(report, junit, summary)
+        _for_ci(done, junit, summary)
     if path is not None:
-        _write(path, text(report) + "\n")
+        _write(path, text(done) + "\n")
     if sys.stdout.isatty() and not as_json:
-        print("\n".join(table(report)))
+        print("\n".join(table(done)))
     elif path is None:
-        print(text(report), flush=True)
-    _judge(report, failed(report), console)
+        print(text(done), flush=True)
+    _judge(done, failed(done), console)
 
 
 def _judge(report: dict[str, Any], reasons: list[str], console: Console) -> None:
@@ -179,7 +191,7 @@ def _for_ci(report: dict[str, Any], junit: Path | None, summary: Path | None) ->
 def _free(output: str | None, overwrite: bool, *others: Path | None) -> Path | None:
     """Where the report goes, None for stdout; refused before the work begins, not after it."""
     if output in (None, "-", "/dev/stdout"):
-        opt.needs("--overwrite", overwrite, "-o, --plot or --junit FILE", next((path for path in others if path is not None), None))
+        opt.needs("--overwrite", overwrite, "-o, --plot, --junit or --report FILE", next((path for path in others if path is not None), None))
         return None
     assert output is not None
     path = Path(output).expanduser()

@@ -13,6 +13,7 @@ Examples:
     cvtool generate -m vae.small -n 64 --seed 1 -o made/ --grid sheet.png
     cvtool generate -m vae.small --interpolate 0,5,9 --frames 12 -o walk.gif
     cvtool generate -m vae.small --sweep-dim all --grid traversal.png
+    cvtool generate -m runs/0004 -n 16 --sampler ddim --steps 50 --guidance 2 -o made/
     cvtool generate --direction-from glasses.npz,plain.npz -o glasses.npy
     cvtool generate -m runs/0003 --direction glasses.npy --alpha -3:3 --grid glasses.png
 """
@@ -40,6 +41,9 @@ Count = Annotated[int | None, typer.Option("-n", "--n", min=1, metavar="N", help
 Classes = Annotated[list[str] | None, typer.Option("--class", metavar="NAME,...", help="Of these classes in turn, by name or id.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps of a model that makes a picture in many.")]
 Guidance = Annotated[float | None, typer.Option("--guidance", metavar="F", help="How strongly the class counts, for a model that takes it.")]
+Sampler = Annotated[str | None, typer.Option("--sampler", metavar="NAME", help="How a diffusion finds its way: dpm-solver++, ddim or ddpm.")]
+Eta = Annotated[float | None, typer.Option("--eta", min=0.0, metavar="F", help="Noise in each step of --sampler ddim. [default: 0]")]
+Classifier = Annotated[str | None, typer.Option("--classifier", metavar="REF", help="Guide a diffusion to --class by a classifier.")]
 Truncation = Annotated[float | None, typer.Option("--truncation", min=0.0, metavar="F", help="Codes nearer to the mean: 1 = as they are.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Of what is drawn value by value.")]
 Interpolate = Annotated[str | None, typer.Option("--interpolate", metavar="A,B,...", help="From sample to sample, by their numbers.")]
@@ -68,8 +72,12 @@ def main(
     grid: opt.Grid = None,
     steps: Steps = None,
     guidance: Guidance = None,
+    classifier: Classifier = None,
+    sampler: Sampler = None,
+    eta: Eta = None,
     truncation: Truncation = None,
     temperature: Temperature = None,
+    settings: opt.Set = None,
     interpolate: Interpolate = None,
     sweep_dim: Sweep = None,
     span: Range = None,
@@ -123,8 +131,12 @@ def main(
     infos: list[Any] = []
     made = task.generate(
         reference, n=n, seed=seed or 0, classes=opt.split_commas(classes), walk=walk, latents=None if latent is None else task.read_latents(latent),
-        options={"steps": steps, "guidance": guidance, "truncation": truncation, "temperature": temperature}, batch_size=batch_size, device=device,
-        precision=precision, offline=offline, command=shlex.join(["cvtool", *sys.argv[1:]]), infos=infos, facts=console.facts,
+        options={
+            "steps": steps, "guidance": guidance, "classifier": classifier, "sampler": sampler, "eta": eta, "truncation": truncation,
+            "temperature": temperature, **opt.settings(settings),
+        },
+        batch_size=batch_size, device=device, precision=precision, offline=offline, command=shlex.join(["cvtool", *sys.argv[1:]]), infos=infos,
+        facts=console.facts,
     )  # fmt: skip
     _deliver(made, target, console, suffix=suffix, moving=moving, save_latents=save_latents, infos=infos)
 
@@ -226,7 +238,7 @@ def _deliver(
         if lines:
             write_line(_record(held, target.path, infos), sys.stdout)
     elif held is not None:
-        to_stdout(_image(held.pixels), suffix, **_notes(held, suffix))
+        to_stdout(_image(held.pixels, held.two_tone), suffix, **_notes(held, suffix))
     if moving:
         data = _animation(frames)
         if target.path is None:
@@ -249,10 +261,10 @@ def _record(made: Made, path: Path, infos: list[Any]) -> Record:
     return made.record(str(path), infos[0])
 
 
-def _image(pixels: Any) -> Any:
+def _image(pixels: Any, two_tone: bool = False) -> Any:
     from PIL import Image
 
-    return Image.fromarray(pixels)
+    return Image.fromarray(pixels).convert("1", dither=Image.Dither.NONE) if two_tone else Image.fromarray(pixels)
 
 
 def _notes(made: Made, suffix: str) -> dict[str, Any]:
@@ -265,7 +277,7 @@ def _notes(made: Made, suffix: str) -> dict[str, Any]:
 
 
 def _save(made: Made, path: Path) -> None:
-    save(_image(made.pixels), path, **_notes(made, path.suffix))
+    save(_image(made.pixels, made.two_tone), path, **_notes(made, path.suffix))
 
 
 def _animation(frames: list[Any], milliseconds: int = 120) -> bytes:

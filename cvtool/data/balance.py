@@ -51,7 +51,7 @@ def sampler(text: str, dataset: Dataset, seed: int) -> Sampler | None:
     if "labels" in dataset.needs:
         if call.name == "repeat":
             raise UsageError("balance: repeat is for pictures of objects", hint="balance=classes gives every class as many pictures")
-        labels = np.array([_label(dataset, index) for index in range(len(dataset))])
+        labels = np.array([label_of(dataset, index) for index in range(len(dataset))])
         counts = np.unique(labels[labels >= 0], return_counts=True)[1]
         if len(set(counts.tolist())) < 2:
             raise UsageError(f"balance: {text} has no effect: every class has {counts.max(initial=0):,} pictures", hint="leave it out")
@@ -139,7 +139,7 @@ def class_weights(dataset: Dataset) -> list[float]:
     """
     size = len(dataset.categories)
     if "labels" in dataset.needs:
-        labels = np.array([_label(dataset, index) for index in range(len(dataset))])
+        labels = np.array([label_of(dataset, index) for index in range(len(dataset))])
         counts = np.bincount(labels[labels >= 0], minlength=size)
         return [float(counts.sum() / ((counts > 0).sum() * n)) if n else 0.0 for n in counts.tolist()]
     if "semantic" not in dataset.needs:
@@ -155,7 +155,8 @@ def class_weights(dataset: Dataset) -> list[float]:
     return [middle / value if value else 0.0 for value in share.tolist()]
 
 
-def _label(dataset: Dataset, index: int) -> int:
+def label_of(dataset: Dataset, index: int) -> int:
+    """The class of a picture, -1 where it has none. Raises InputError for one of an unknown class."""
     record = dataset.records[index]
     try:
         return dataset.label(record["labels"][0], record)

@@ -104,7 +104,7 @@ class Original:
         """EXIF and XMP as the format takes them."""
         found: dict[str, Any] = {}
         if len(self.exif) and kind in ("JPEG", "PNG", "WEBP", "TIFF"):
-            found["exif"] = self.exif if kind == "TIFF" else self.exif.tobytes()
+            found["exif"] = self.exif.tobytes()
         if self.xmp is not None and kind in ("JPEG", "WEBP"):
             found["xmp"] = self.xmp
         if self.xmp is not None and kind == "PNG":

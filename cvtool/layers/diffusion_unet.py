@@ -91,21 +91,30 @@ class Stage(nn.Module):
         super().__init__()
         self.blocks, self.attentions, self.change = nn.ModuleList(blocks), nn.ModuleList(attentions), change
 
-    def block(self, i: int, x: Tensor, told: Tensor) -> Tensor:
-        x = self.blocks[i](x, told)
-        return self.attentions[i](x) if self.attentions else x
+    def forward(self, x: Tensor, told: Tensor, kept: list[Tensor], *, down: bool) -> Tensor:
+        """down: what each block makes is put on `kept`; else each block also takes the last of `kept`."""
+        for i in range(len(self.blocks)):
+            x = self.blocks[i](x if down else torch.cat([x, kept.pop()], 1), told)
+            x = self.attentions[i](x) if self.attentions else x
+            if down:
+                kept.append(x)
+        if self.change is not None:
+            x = self.change(x)
+            if down:
+                kept.append(x)
+        return x
 
 
 class DiffusionUNet(nn.Module):
     """B C H W, times B counted from 0 (and classes B int64) -> B D H W. H and W are multiples of 2^(levels - 1).
 
-    width: C of the first level, times one of `multiples` at each. blocks: on each level down; up it is one more. attention: levels with attention, from 0
-    on; the middle has it always. classes: rows of a table of embeddings that are added to the time's, 0 for none.
+    width: C of the first level, times one of `multiples` at each. blocks: on each level down; up it is one more. attention: levels with attention,
+    from 0 on; the middle has it always. classes: rows of a table of embeddings that are added to the time's, 0 for none.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, width: int = 128, multiples: Sequence[int] = (1, 2, 2, 2), blocks: int = 2, attention: Collection[int] = (1,),
-        heads: int = 1, dropout: float = 0.0, classes: int = 0,
+        self, inputs: int, outputs: int, *, width: int = 128, multiples: Sequence[int] = (1, 2, 2, 2), blocks: int = 2,
+        attention: Collection[int] = (1,), heads: int = 1, dropout: float = 0.0, classes: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         told, self.width = 4 * width, width
@@ -118,20 +127,23 @@ class DiffusionUNet(nn.Module):
 
         widths = [width * multiple for multiple in multiples]
         last, skips = len(widths) - 1, [width]  # channels of the maps that go over
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        down, up = [], []
         channels = width
         for level, wide in enumerate(widths):
             sizes = [(channels, wide), *[(wide, wide)] * (blocks - 1)]
-            self.down.append(stage(sizes, level in attention, Down(wide) if level < last else None))
+            down.append(stage(sizes, level in attention, Down(wide) if level < last else None))
             skips += [wide] * (blocks + (level < last))
             channels = wide
-        self.middle = nn.ModuleList([Residual(channels, channels, told, dropout), Attention(channels, heads), Residual(channels, channels, told, dropout)])
+        self.middle = nn.ModuleList(
+            [Residual(channels, channels, told, dropout), Attention(channels, heads), Residual(channels, channels, told, dropout)]
+        )
         for level, wide in reversed(list(enumerate(widths))):
             sizes = []
             for _ in range(blocks + 1):
                 sizes.append((channels + skips.pop(), wide))
                 channels = wide
-            self.up.append(stage(sizes, level in attention, Up(wide) if level else None))
+            up.append(stage(sizes, level in attention, Up(wide) if level else None))
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.norm = norm("group", channels, eps=EPS)
         self.last = nn.Conv2d(channels, outputs, 3, padding=1)
         self._initialise()
@@ -156,14 +168,8 @@ class DiffusionUNet(nn.Module):
         x = self.first(x)
         kept = [x]
         for stage in self.down:
-            for i in range(len(stage.blocks)):
-                kept.append(x := stage.block(i, x, told))
-            if stage.change is not None:
-                kept.append(x := stage.change(x))
+            x = stage(x, told, kept, down=True)
         x = self.middle[2](self.middle[1](self.middle[0](x, told)), told)
         for stage in self.up:
-            for i in range(len(stage.blocks)):
-                x = stage.block(i, torch.cat([x, kept.pop()], 1), told)
-            if stage.change is not None:
-                x = stage.change(x)
+            x = stage(x, told, kept, down=False)
         return self.last(F.silu(self.norm(x)))

@@ -17,7 +17,7 @@ NEAR = 1e-6  # the arccosine has no slope at 1 and -1
 
 
 def arcface(z: Tensor, labels: Tensor, *, templates: Tensor, margin: float = 0.5, scale: float = 64.0, reduction: str = "mean") -> Tensor:
-    """Cross-entropy of s cos(theta_y + m) for the true class and s cos(theta_j) for the others (eq. 3). z: B D; labels: B; templates: K D, a row a class.
+    """Cross-entropy of s cos(theta_y + m) for the true class and s cos(theta_j) for the others (eq. 3). z: B D; labels: B; templates: K D.
 
     margin: m, radians. Beyond theta_y = pi - m, where the cosine would rise again, its place takes cos(theta_y) - m sin(m), which goes on falling
     (as the authors' code does). m = 0 and s = 1 is the softmax of the cosines. (The scale is missing in a seed text.)

@@ -15,7 +15,7 @@ BESIDE = ("templates",)
 
 
 def proxy(z: Tensor, labels: Tensor, *, templates: Tensor, scale: float = 1.0, reduction: str = "mean") -> Tensor:
-    """-ln e^(-s d(z, p_y)) / sum_{j != y} e^(-s d(z, p_j)) (eq. 4), d the squared distance of vectors of length 1. z: B D; labels: B; templates: p, K D.
+    """-ln e^(-s d(z, p_y)) / sum_{j != y} e^(-s d(z, p_j)) (eq. 4), d squared, of vectors of length 1. z: B D; labels: B; templates: p, K D.
 
     The true class is not in the sum, so that the loss has no floor at 0 and goes below it; of two classes the sum is one term.
     """

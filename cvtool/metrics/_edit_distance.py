@@ -14,10 +14,12 @@ CELLS = 2**30  # bits of one table that is kept, 2 x 128 MiB; longer pairs are d
 
 
 class Edit(NamedTuple):
-    """One step from the true sequence to the found one: what stood there, None for an insertion; what stands there now, None for a deletion."""
+    """One step from the true sequence to the found one. true: what stood there, None for an insertion; found: what stands there now, None for a
+    deletion; place: in the true sequence."""
 
     true: Any
     found: Any
+    place: int
 
 
 def distance(true: Sequence[Hashable], found: Sequence[Hashable]) -> int:
@@ -30,8 +32,11 @@ def distance(true: Sequence[Hashable], found: Sequence[Hashable]) -> int:
     return score
 
 
-def script(true: Sequence[Hashable], found: Sequence[Hashable], *, cells: int = CELLS) -> list[Edit]:
-    """The edits of a shortest script, in order; of several such scripts the one that RapidFuzz gives. cells: the largest table kept whole."""
+def script(true: Sequence[Hashable], found: Sequence[Hashable], *, cells: int = CELLS, first: int = 0) -> list[Edit]:
+    """The edits of a shortest script, in order; of several such scripts the one that RapidFuzz gives. cells: the largest table kept whole.
+
+    first: the place of the first item of `true`.
+    """
     start = 0
     shorter = min(len(true), len(found))
     while start < shorter and true[start] == found[start]:
@@ -39,14 +44,14 @@ def script(true: Sequence[Hashable], found: Sequence[Hashable], *, cells: int = 
     end = 0
     while end < shorter - start and true[-1 - end] == found[-1 - end]:
         end += 1
-    true, found = true[start : len(true) - end], found[start : len(found) - end]
+    true, found, first = true[start : len(true) - end], found[start : len(found) - end], first + start
     if not true or not found:
-        return [Edit(one, None) for one in true] + [Edit(None, one) for one in found]
+        return [Edit(one, None, first + i) for i, one in enumerate(true)] + [Edit(None, one, first) for one in found]
     if len(true) * len(found) > cells and len(found) > 1:
         half = len(found) // 2
         place = _division(true, found, half)
-        return script(true[:place], found[:half], cells=cells) + script(true[place:], found[half:], cells=cells)
-    return _traced(true, found)
+        return script(true[:place], found[:half], cells=cells, first=first) + script(true[place:], found[half:], cells=cells, first=first + place)
+    return _traced(true, found, first)
 
 
 def _columns(true: Sequence[Hashable], found: Sequence[Hashable]) -> Iterator[tuple[int, int, int]]:
@@ -68,7 +73,7 @@ def _columns(true: Sequence[Hashable], found: Sequence[Hashable]) -> Iterator[tu
         yield more, less, score
 
 
-def _traced(true: Sequence[Hashable], found: Sequence[Hashable]) -> list[Edit]:
+def _traced(true: Sequence[Hashable], found: Sequence[Hashable], first: int) -> list[Edit]:
     """The script, read from the last cell back to the first one."""
     table = list(_columns(true, found))
     edits = []
@@ -76,16 +81,16 @@ def _traced(true: Sequence[Hashable], found: Sequence[Hashable]) -> list[Edit]:
     while i and j:
         if table[j - 1][0] >> (i - 1) & 1:
             i -= 1
-            edits.append(Edit(true[i], None))
+            edits.append(Edit(true[i], None, first + i))
             continue
         j -= 1
         if j and table[j - 1][1] >> (i - 1) & 1:
-            edits.append(Edit(None, found[j]))
+            edits.append(Edit(None, found[j], first + i))
             continue
         i -= 1
         if true[i] != found[j]:
-            edits.append(Edit(true[i], found[j]))
-    edits += [Edit(one, None) for one in reversed(true[:i])] + [Edit(None, one) for one in reversed(found[:j])]
+            edits.append(Edit(true[i], found[j], first + i))
+    edits += [Edit(true[n], None, first + n) for n in reversed(range(i))] + [Edit(None, one, first) for one in reversed(found[:j])]
     return edits[::-1]
 
 

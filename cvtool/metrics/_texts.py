@@ -60,7 +60,7 @@ def edits_of(
     """Edits over length. words: what is counted, one and many (`character`, `characters`), which also names the counts."""
     known: dict[tuple[Any, Any], list[Edit]] = {}
     sums: Counter[str] = Counter()
-    pairs: Counter[Edit] = Counter()
+    pairs: Counter[tuple[Any, Any]] = Counter()
     above = np.zeros(len(true))
     for i, (one, other) in enumerate(zip(true, found, strict=True)):
         if one == other:
@@ -74,8 +74,8 @@ def edits_of(
         sums["insertions"] += new
         sums["substitutions"] += len(edits) - gone - new
         if confusions:
-            pairs.update(edits)
+            pairs.update((edit.true, edit.found) for edit in edits)
     below = np.array([len(one) for one in true], float)
     counts = {words[1]: int(below.sum())} | {f"{words[0]}_{what}": sums[what] for what in ("insertions", "deletions", "substitutions")}
-    ranked = sorted(pairs.items(), key=lambda item: (-item[1], str(item[0].true), str(item[0].found)))[:MOST]
-    return Rate(key, above, below, counts, [{"true": edit.true or "", "found": edit.found or "", "count": number} for edit, number in ranked])
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], str(item[0])))[:MOST]
+    return Rate(key, above, below, counts, [{"true": one or "", "found": other or "", "count": number} for (one, other), number in ranked])

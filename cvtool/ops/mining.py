@@ -51,7 +51,7 @@ def hard(distances: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def as_far(distances: Tensor, labels: Tensor) -> Tensor:
-    """T 3: for each anchor and positive the negative with d_an nearest to d_ap: the second stage of staged mining. None where all are of one class."""
+    """T 3: for each anchor and positive the negative with d_an nearest to d_ap: the second stage of staged mining. None of one class alone."""
     own = positives(labels)
     apart = labels[own[:, 0]][:, None] != labels[None]  # P B
     gap = (distances[own[:, 0]] - distances[own[:, 0], own[:, 1]][:, None]).abs().masked_fill(~apart, torch.inf)

@@ -61,7 +61,8 @@ def crops(source: DataSet, out: Path, *, size: int | None = None, margin: float 
     """The objects of a data set as class folders of PNG pictures: ({category: how many}, pictures that cannot be read, notes).
 
     margin: what is added to a box on each side, as a share of its longer side. size: each is a square around its box, brought to size x size; it is
-    moved into the picture where it would hang over, and narrower where the picture is. Crowds are left out. Parts stay parts. Raises InputError.
+    moved into the picture where it would hang over, and narrower where the picture is. Crowds are left out. Parts stay parts, unless one was chosen.
+    Raises InputError.
     """
     from cvtool.data.formats import folder
     from cvtool.tasks._runner import decoded
@@ -85,7 +86,7 @@ def crops(source: DataSet, out: Path, *, size: int | None = None, margin: float 
                 counts[category] += 1
                 made = Record(file_name=f"{name}_{number}.png", labels=[{"category_id": entry.get("category_id"), "category": category}])
                 made.data = _png(pixels, corners, size)
-                yield made.changed(split=record["split"]) if "split" in record else made
+                yield made.changed(split=record["split"]) if "split" in record and source.split is None else made
 
     notes = folder.write(records(), out)
     notes += [f"{lost[key]:,} {text}" for key, text in (("crowd", "crowds left out"), ("empty", "boxes without a pixel left out")) if lost[key]]

@@ -203,7 +203,7 @@ class Job:
                 self.val_loader,
                 device=self.device,
                 precision=recipe["precision"],
-                kind=kind_of(self.model),
+                kind=getattr(self.model, "measured", kind_of(self.model)),
                 check=loop.check,
                 world=self.world,
                 in_step=self.sharded is not None,
@@ -360,7 +360,10 @@ def set_losses(model: Any, recipe: Mapping[str, Any], name: str, *, offline: boo
     if recipe["loss"]:
         if not (kind := getattr(model, "criterion_kind", None)):
             raise UsageError(f"{name} has losses of its own: --loss has no effect on it", hint="leave --loss out")
-        model.criterion = losses.compose(recipe["loss"], kind).ready(offline=offline)
+        criterion = losses.compose(recipe["loss"], kind).ready(offline=offline)
+        if hasattr(model, "check_criterion"):
+            model.check_criterion(criterion)
+        model.criterion = criterion
     if recipe["label_smoothing"]:
         if not hasattr(model, "label_smoothing"):
             raise UsageError(f"--label-smoothing has no effect on {name}: it is for classes of pictures", hint="leave it out")

@@ -43,6 +43,8 @@ def evaluate(
     max_drop: Sequence[str | float] = (),
     fail_insignificant: bool = False,
     gates: Sequence[str] = (),
+    html: str | os.PathLike | None = None,
+    images: str | os.PathLike | None = None,
     stdin: IO[bytes] | None = None,
     **own: Any,
 ) -> dict[str, Any]:
@@ -55,7 +57,8 @@ def evaluate(
     classes: names or ids of the ground truth's categories; the others are not measured. data_format: of `gt`, where looking is not enough.
     interval: the level of bootstrap intervals, from `resamples` drawings of the units (pictures) seeded by `seed`. slices: keys of the ground
     truth's images; the metrics of each value. baseline: older output to compare with, or an older report. max_drop: `0.005` (of the primary metric)
-    or `"AP50=0.01"`. gates: `"AP>=0.40"`. own: options of single kinds.
+    or `"AP50=0.01"`. gates: `"AP>=0.40"`. html: a file for the report as a page with curves and the worst pictures, which lie in `images` (None:
+    around the ground truth). own: options of single kinds.
 
     The report: task, metrics (flat: AP, AP50 ... as fractions, None where nothing could be measured), per_class (if asked), params, counts,
     matching (in words), warnings (lines), cvtool; intervals, slices, comparison and gates where asked for; parts of the kind, such as
@@ -67,6 +70,8 @@ def evaluate(
     wanted = [gating.gate(text) for text in gates]
     limits = [gating.limit(text) for text in max_drop]
     _refuse(interval, resamples, baseline, limits, fail_insignificant)
+    if images is not None and html is None:
+        raise UsageError("--images has no effect without --report", hint="the pictures are needed for the HTML page alone")
     if os.fspath(gt) == os.fspath(dt) == "-":
         raise UsageError("stdin can be read only once: either the ground truth or the detections come from it")
     options = Options(classes, per_class, split, data_format, iou_type, max_det, backend, bool(slices), stdin, own)
@@ -93,6 +98,10 @@ def evaluate(
         done["warnings"] += [words] if (words := outside(done)) else []
     if wanted:
         done["gates"] = gating.verdicts(wanted, done)
+    if html is not None:
+        from cvtool.tasks.evaluation._page import write
+
+        write(Path(html), measured, done, gt, images)
     return done
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import inspect
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvtool import __version__
+from cvtool import __version__, registry
 from cvtool.errors import InputError, ModelError, UsageError
 from cvtool.records import Record, choose, made_by
 from cvtool.registry import Reference
 from cvtool.runtime.pool import Loaded, pool
+from cvtool.tasks._guide import Guide, guide
 
 GPU_BATCH = 8
 FRAMES = 9  # of a way or a range
-OPTIONS = ("steps", "guidance", "truncation", "temperature")  # of a model's `sample`, where it has them
+OPTIONS = ("steps", "guidance", "classifier", "sampler", "eta", "truncation", "temperature")  # of a model's `sample`, where it has them
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Made:
     column: str = ""
     latent: np.ndarray | None = None
     category: dict[str, Any] | None = None
+    two_tone: bool = False  # black and white and nothing between
 
     def record(self, path: str, model: Any) -> Record:
         """The record of the new picture. model: the `weights.Info` of what made it."""
@@ -108,27 +110,32 @@ def generate(
     options: some of `OPTIONS`. infos: gets what is known of the model. facts: gets device and precision, for people.
     Raises UsageError for what the model does not have, ModelError.
     """
-    with pool.lease(model, device=device, precision=precision, offline=offline) as loaded:
+    with pool.lease(model, device=device, precision=precision, offline=offline) as loaded, ExitStack() as held:
         if infos is not None:
             infos.append(loaded.info)
         if facts is not None:
             facts["device"] = f"{loaded.device} {precision}"
         chosen = {key: value for key, value in (options or {}).items() if value is not None}
-        labels = _labels(loaded, classes)
         plain = walk is None and latents is None
         check(loaded, chosen, plain=plain)
+        guided = held.enter_context(guide(chosen.get("classifier"), loaded, offline=offline))
+        labels = _labels(loaded, classes, guided)
         codes = _samples(loaded, n or max(1, len(classes or ())), labels) if plain else _codes(loaded, walk or Walk(), n or 1, seed, labels, latents)
         size = batch_size or (1 if loaded.device.type == "cpu" else GPU_BATCH)
         common: dict[str, Any] = {"version": __version__, "verb": "generate", **whence(loaded), "seed": seed, "precision": precision}
         common |= {"command": command} if command else {}
+        common |= {"classifier_sha256": guided.loaded.info.sha256} if guided else {}
         stream = iter(codes)
         while some := list(islice(stream, size)):
-            yield from _made(loaded, some, seed, chosen, common)
+            yield from _made(loaded, some, seed, chosen, common, guided)
 
 
 def whence(loaded: Loaded) -> dict[str, Any]:
     """What a picture says of what made it: model, weights, device and torch."""
-    told = {"model": str(loaded.reference), "weights_sha256": loaded.info.sha256, "device": loaded.device.type, "torch": torch.__version__}
+    name = str(loaded.reference)
+    if loaded.reference.path is not None and not registry.is_path(name.partition("@")[0]):
+        name = f"./{name}"  # a file here, and no model's name
+    told = {"model": name, "weights_sha256": loaded.info.sha256, "device": loaded.device.type, "torch": torch.__version__}
     return {key: value for key, value in told.items() if value is not None}
 
 
@@ -140,15 +147,19 @@ def check(loaded: Loaded, options: Mapping[str, Any], *, plain: bool) -> None:
     if not plain and not hasattr(model, "decode_latents"):
         raise UsageError(f"{loaded.reference} has no codes to walk among", hint="leave --interpolate, --sweep-dim, --direction and --latent out")
     takes = [name for name in OPTIONS if name in inspect.signature(model.sample if plain else model.decode_latents).parameters]
+    own = getattr(model, "settings", ()) if plain else ()  # of a model that names more, for --set
     for name in options:
-        if name not in takes:
-            hint = f"it takes --{', --'.join(takes)}" if takes else "it takes none of that kind"
+        if name not in takes and name not in own:
+            known = [*(f"--{one}" for one in takes), *(f"--set {one}=" for one in own)]
+            hint = f"it takes {', '.join(known)}" if known else "it takes none of that kind"
             raise UsageError(f"--{name} has no effect on {loaded.reference}" + ("" if plain else " where its codes are given"), hint=hint)
 
 
-def _labels(loaded: Loaded, classes: Sequence[str] | None) -> list[int]:
-    """The classes to take in turn, as the model counts them; [] for a model that is told none."""
+def _labels(loaded: Loaded, classes: Sequence[str] | None, guided: Guide | None = None) -> list[int]:
+    """The classes to take in turn, as the model (or what guides it) counts them; [] for a model that is told none."""
     categories, count = loaded.info.categories, int(getattr(loaded.model, "conditional", 0))
+    if guided is not None:
+        categories, count = guided.categories, len(guided.categories)
     if not count:
         if classes:
             raise UsageError(f"{loaded.reference} is not told classes, so --class has no effect", hint="leave --class out")
@@ -180,7 +191,7 @@ def _codes(loaded: Loaded, walk: Walk, n: int, seed: int, labels: Sequence[int],
 
     if walk.interpolate:
         ends = [base(i) for i in walk.interpolate]
-        yield from _ways(walk, ends, label(walk.interpolate[0]))
+        yield from _ways(walk, ends, label(walk.interpolate[0]), getattr(loaded.model, "between", _straight))
         return
     count = n if bases is None else len(bases)
     direction = None if walk.direction is None else torch.from_numpy(fitting(walk.direction, shape, "--direction", many=False))
@@ -206,15 +217,19 @@ def _codes(loaded: Loaded, walk: Walk, n: int, seed: int, labels: Sequence[int],
             yield _Code(i, label(i), z, said={"sample": i})
 
 
-def _ways(walk: Walk, ends: Sequence[Tensor], label: int | None) -> Iterator[_Code]:
-    """z0 + t (z1 - z0), t from 0 to 1, whose ends are z0 and z1 themselves; between several, each but the first begins after its start."""
+def _ways(walk: Walk, ends: Sequence[Tensor], label: int | None, way: Callable[[Tensor, Tensor, float], Tensor]) -> Iterator[_Code]:
+    """`way(z0, z1, t)`, t from 0 to 1, whose ends are z0 and z1 themselves; between several, each but the first begins after its start."""
     place = 0
     for number, ((a, b), (x, y)) in enumerate(zip(pairwise(walk.interpolate), pairwise(ends), strict=True)):
         for i in range(1 if number else 0, walk.frames):
             t = i / (walk.frames - 1)
-            z = x if i == 0 else y if i == walk.frames - 1 else x + t * (y - x)
+            z = x if i == 0 else y if i == walk.frames - 1 else way(x, y, t)
             yield _Code(place, label, z, f"{a} to {b}", f"{t:.3g}", {"between": [a, b], "t": t})
             place += 1
+
+
+def _straight(one: Tensor, other: Tensor, t: float) -> Tensor:
+    return one + t * (other - one)
 
 
 def fitting(found: np.ndarray, shape: tuple[int, ...], option: str, *, many: bool) -> np.ndarray:
@@ -231,14 +246,18 @@ def fitting(found: np.ndarray, shape: tuple[int, ...], option: str, *, many: boo
     return np.ascontiguousarray(found, np.float32)
 
 
-def _made(loaded: Loaded, codes: Sequence[_Code], seed: int, options: Mapping[str, Any], common: Mapping[str, Any]) -> Iterator[Made]:
+def _made(
+    loaded: Loaded, codes: Sequence[_Code], seed: int, options: Mapping[str, Any], common: Mapping[str, Any], guided: Guide | None
+) -> Iterator[Made]:
     """The pictures of one batch."""
     labels = None if codes[0].label is None else [code.label for code in codes]
     first = codes[0].latent
     latents = None if first is None else torch.stack([code.latent for code in codes if code.latent is not None])
-    pixels = computed(loaded, len(codes), seed, codes[0].index, labels, latents, options)
+    pixels = computed(loaded, len(codes), seed, codes[0].index, labels, latents, options, guided)
+    categories = loaded.info.categories if guided is None else guided.categories
+    two_tone = getattr(loaded.model, "two_tone", False)
     for position, (code, picture) in enumerate(zip(codes, pixels, strict=True)):
-        category = None if code.label is None else loaded.info.categories[code.label]
+        category = None if code.label is None else categories[code.label]
         said: dict[str, Any] = {**common, "index": code.index, "options": dict(options), **code.said}
         said |= {"batch": [position, len(codes)]} if len(codes) > 1 else {}
         said |= {"class": code.label, "class_name": category["name"]} if category else {}
@@ -246,13 +265,15 @@ def _made(loaded: Loaded, codes: Sequence[_Code], seed: int, options: Mapping[st
         latent = code.latent
         if latent is None and hasattr(loaded.model, "latents"):
             latent = loaded.model.latents(1, seed, start=code.index)[0]
-        yield Made(picture, said, code.index, code.row, code.column, None if latent is None else latent.numpy(), category)
+        yield Made(picture, said, code.index, code.row, code.column, None if latent is None else latent.numpy(), category, two_tone)
 
 
 def computed(
-    loaded: Loaded, n: int, seed: int, start: int, labels: Sequence[int | None] | None, latents: Tensor | None, options: Mapping[str, Any]
-) -> np.ndarray:
+    loaded: Loaded, n: int, seed: int, start: int, labels: Sequence[int | None] | None, latents: Tensor | None, options: Mapping[str, Any],
+    guided: Guide | None = None,
+) -> np.ndarray:  # fmt: skip
     """n pictures as n H W 3 uint8: those of the codes, or the samples from `start` on. Raises ModelError for values that are no number."""
+    options = options if guided is None else {**options, "classifier": guided}
     with torch.inference_mode(), loaded.autocast():
         if latents is not None:
             found = loaded.model.decode_latents(latents, labels, **options)

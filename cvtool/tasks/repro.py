@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from cvtool import __version__
 from cvtool.errors import InputError, ModelError
 from cvtool.runtime.pool import pool
+from cvtool.tasks._guide import guide
 from cvtool.tasks.generate import check, computed, unpacked, whence
 
 KEY = "cvtool"
@@ -84,7 +85,9 @@ def reproduce(path: Path, *, model: str | None = None, device: str | None = None
             labels = [int(facts["class"])] * size if "class" in facts else None
             check(loaded, facts["options"], plain=latent is None)
             latents = None if latent is None else latent[None].expand(size, *latent.shape)
-            made = computed(loaded, size, facts["seed"], facts["index"] - position, labels, latents, facts["options"])[position]
+            first, options = facts["index"] - position, facts["options"]
+            with guide(options.get("classifier"), loaded, offline=offline, sha256=facts.get("classifier_sha256")) as guided:
+                made = computed(loaded, size, facts["seed"], first, labels, latents, options, guided)[position]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(f"what the picture says of itself does not go with the model: {error}", where=path) from error
     then = {key: facts.get(key) for key in ("version", "torch", "device")}

@@ -112,7 +112,7 @@ def visualize(
         if other is not None:
             collect_categories(other, table, seen)
         total += 1
-        bare += not any(key in record for key in ("annotations", "labels", "segmentation_map"))
+        bare += not any(key in record for key in ("annotations", "labels", "segmentation_map", "neighbors"))
         unmatched += truth is not None and other is None
         options: dict[str, Any] = {"categories": table, "color_by": color_by, "names": names, "line_width": line_width}
         try:
@@ -132,6 +132,8 @@ def visualize(
             elif sheet is not None:
                 small = min(sheet.scale((size[0] * len(sides), size[1])), max(scene.enlargement(size), 2))
                 sheet.add(Path(record.name).name, _draw(pixels, sides, small, options | {"line_width": None}))
+            if sheet is not None:
+                _add_neighbors(sheet, record)
         except InputError as error:
             yield Drawing(record.with_error(error))
             continue
@@ -140,6 +142,24 @@ def visualize(
         _tell(report, total, bare, unmatched, chooser)
         if faint:
             report(f"{faint} object{'s' if faint > 1 else ''} scored under {FAINT} not drawn; --conf 0 draws everything")
+
+
+def _add_neighbors(sheet: ContactSheet, record: Record) -> None:
+    """What was found for a picture, behind it on the sheet, best first, each with its score. Pictures that cannot be read are passed over."""
+    for hit in record.get("neighbors") or ():
+        if sheet.full:
+            sheet.pass_over()
+            continue
+        other = Record(file_name=hit.get("file_name"), **({"page": hit["page"]} if hit.get("page") else {}))
+        try:
+            pixels = other.pixels()
+        except InputError:
+            sheet.pass_over()
+            continue
+        size = pixels.shape[1], pixels.shape[0]
+        small = min(sheet.scale(size), max(scene.enlargement(size), 2))
+        name = f"{_score(hit, 0.0):.3f} {Path(other.name).name}"
+        sheet.add(name, scene.draw(pixels, scale=small))
 
 
 def _tell(report: Report, total: int, bare: int, unmatched: int, chooser: _Chooser) -> None:

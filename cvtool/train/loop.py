@@ -170,6 +170,8 @@ class Loop:
         at, seen = self.at, 0
         tick, whole = Clock(), Clock()
         transfer.training(self.step.model)
+        if hasattr(self.step, "begin_epoch"):
+            self.step.begin_epoch(self.loader, at.epoch, at.batch)
         items = self.loader.epoch(at.epoch, at.batch)
         rate = self.rates[0][0] * self.schedule(max(0, at.turn - 1))
         while at.turn < self.all_turns and (group := list(islice(items, self.accumulate))):

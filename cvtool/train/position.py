@@ -7,7 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-BETTER = (("AP", True), ("val_mIoU", True), ("val_accuracy", True), ("val_loss", False))  # what decides, the first that is there: (name, larger)
+BETTER = (
+    ("AP", True),
+    ("val_mIoU", True),
+    ("val_accuracy", True),
+    ("val_knn_accuracy", True),
+    ("val_loss", False),
+)  # what decides, the first that is there: (name, larger)
 
 
 @dataclass

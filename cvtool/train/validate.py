@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from cvtool import records
@@ -13,19 +14,20 @@ from cvtool.batch import Place
 from cvtool.data.dataset import Dataset
 from cvtool.data.loader import Loader
 from cvtool.errors import InputError
+from cvtool.metrics._probe import probed
 from cvtool.metrics.accuracy import Accuracy
 from cvtool.metrics.confusion import Confusion
 from cvtool.metrics.mean_iou import MeanIoU
 from cvtool.runtime.device import autocast
 from cvtool.train.distributed import World
 
-FIGURES = ("AP", "AP50", "val_mIoU", "val_accuracy")  # for people
+FIGURES = ("AP", "AP50", "val_mIoU", "val_accuracy", "val_knn_accuracy", "val_probe_accuracy")  # for people
 
 
 class Validation:
     """Call it with a model: `val_loss`, `val_NAME` for each loss and, as fractions, what `kind` is measured by: "boxes" `AP`, `AP50` ...;
     "semantic" `val_mIoU`, `val_pixel_accuracy` ..., in the pictures' own pixels; "labels" `val_accuracy`, `val_top5_accuracy` among more than five
-    classes, `val_balanced_accuracy`. Of "pictures" there are losses alone.
+    classes, `val_balanced_accuracy`; "vectors" `val_knn_accuracy`, `val_probe_accuracy`. Of "pictures" there are losses alone.
 
     The model is in eval mode throughout, so that no running statistic moves; `check` is called before each batch and may raise.
     Several processes (`world`) take every N-th batch each, whole; what they found is put together, so that the figures are those of one process.
@@ -161,6 +163,31 @@ class _Hits:
         self.confusion.matrix += matrix
 
 
+class _Likeness:
+    """What embeddings know of the pictures' classes, whether they were learned from them or not."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.rows = dataset, dict[int, tuple[np.ndarray, str]]()
+
+    def update(self, index: int, result: Any, place: Place) -> None:
+        labels = self.dataset.records[index].get("labels") or ()
+        if len(labels) == 1:
+            self.rows[index] = result.vector.cpu().numpy(), str(labels[0].get("category", labels[0].get("category_id")))
+
+    def compute(self) -> dict[str, float]:
+        if not self.rows:
+            return {}
+        rows = [self.rows[index] for index in sorted(self.rows)]
+        found = probed(np.stack([vector for vector, _ in rows]), np.unique([name for _, name in rows], return_inverse=True)[1])
+        return {f"val_{name}": value for name, value in found.items()}
+
+    def found(self) -> dict[int, tuple[np.ndarray, str]]:
+        return self.rows
+
+    def join(self, found: dict[int, tuple[np.ndarray, str]]) -> None:
+        self.rows |= found
+
+
 class _Nothing:
     """What is learned from pictures alone has no truth to be measured by."""
 
@@ -177,7 +204,13 @@ class _Nothing:
 
 
 # each with what it has `found`, which another process's can `join`
-MEASURES: dict[str, Callable[[Dataset], Any]] = {"boxes": _Precision, "semantic": _Overlap, "labels": _Hits, "pictures": _Nothing}
+MEASURES: dict[str, Callable[[Dataset], Any]] = {
+    "boxes": _Precision,
+    "semantic": _Overlap,
+    "labels": _Hits,
+    "vectors": _Likeness,
+    "pictures": _Nothing,
+}
 
 
 def average_precision(dataset: Dataset, found: list[dict[str, Any]]) -> dict[str, float]:

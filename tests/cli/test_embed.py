@@ -1,112 +1,216 @@
-"""`cvtool embed`: vectors, tables, the nearest of one, clusters of one."""
+"""`cvtool embed`: vectors of any layer, in every kind of file, with what made them; going on with a table; what has no meaning is refused."""
+
+from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from cvtool.data.formats import npz
-from cvtool.errors import InputError, UsageError
-from cvtool.ops import handcrafted
+from cvtool import weights
+from cvtool.categories import numbered
+from cvtool.cli import command
+from cvtool.data import formats
+from cvtool.data.formats import csv, npy, npz, safetensors
+from cvtool.errors import CvtoolError, InputError, MissingDependency, UsageError
 from cvtool.records import Record
-from cvtool.tasks import embed
+from cvtool.tasks import embed as task
+from cvtool.tasks.embedding.table import Table
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """Six red, six green and six blue pictures, each colour with a pattern of its own and a little noise."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
-    for i in range(18):
-        pixels = rng.integers(0, 6, (48, 64, 3)).astype(np.uint8)
-        pixels[..., i % 3] += 140
-        rows, columns = np.indices((48, 64)) // 8
-        pixels[(rows, columns, rows + columns)[i % 3] % 2 == 0] += 60  # stripes across, stripes down, squares
-        Image.fromarray(pixels).save(tmp_path / "photos" / f"{'rgb'[i % 3]}{i:02}.png")
+def run(tmp_path, monkeypatch, capsys):
+    """`run("photos", "-m", ...)`: the lines of stdout as JSON, in this process, in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*words):
+        command("embed").main([str(word) for word in words], standalone_mode=False)
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return go
+
+
+@pytest.fixture
+def photos(tmp_path, png):
+    """Three pictures, two of one name in folders of their own."""
+    for number, name in enumerate(("photos/a.png", "photos/b.png", "photos/more/a.png")):
+        png(name, 40, 40, seed=number)
     return tmp_path / "photos"
 
 
-@pytest.mark.system("handcrafted-features")
-@pytest.mark.system("kmeans")
-def test_a_table_is_searched_and_clustered(cvtool, photos):
-    here = photos.parent
-    done = cvtool("embed", "photos", "-m", "handcrafted", "--binary", "-o", "bits.npz", cwd=here)
-    assert done.returncode == 0, done.stderr
-    with np.load(here / "bits.npz") as table:
-        assert table["vectors"].shape == (18, handcrafted.SIZE)
-        assert set(np.unique(table["vectors"])) == {0.0, 1.0}
-    done = cvtool("embed", "--search", "bits.npz", "photos/g04.png", "--top", "6", cwd=here)
-    hits = json.loads(done.stdout)["neighbors"]
-    assert {"file_name": "photos/g04.png", "score": 1.0} in hits  # others may have the same bits
-    assert [hit["file_name"][7] for hit in hits] == ["g"] * 6
-    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+@pytest.fixture
+def net(tmp_path):
+    """A small network with random weights."""
+    torch.manual_seed(0)
+    model = weights.build("resnet.tiny", categories=numbered(4)).eval()
+    return weights.save(model, tmp_path / "net.safetensors", weights.Info(reference="resnet.tiny", categories=numbered(4))), model
 
-    done = cvtool("embed", "--cluster", "bits.npz", "-k", "3", "--grid", "sheet.png", "-o", "clusters.jsonl", cwd=here)
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (here / "clusters.jsonl").read_text().splitlines()]
-    groups = {row["cluster"]: {r["file_name"][7] for r in rows if r["cluster"] == row["cluster"]} for row in rows}
-    assert len(rows) == 18
-    assert sorted(map(sorted, groups.values())) == [["b"], ["g"], ["r"]]
-    with Image.open(here / "sheet.png") as sheet:
-        assert min(sheet.size) > 100
-    again = cvtool("embed", "--cluster", "bits.npz", "-k", "3", "-o", "clusters.jsonl", cwd=here)
-    assert again.returncode == 2
-    assert "exists" in again.stderr
+
+def hooked(model, layer, paths):
+    """What a forward hook on the layer sees for pictures as the model prepares them."""
+    seen = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda module, given, out: seen.append(out.clone()))
+    with torch.inference_mode():
+        model(model.prepare([np.asarray(Image.open(path).convert("RGB")) for path in paths]).images)
+    handle.remove()
+    return seen[-1].numpy()
+
+
+@pytest.mark.system("cnn-features")
+def test_a_layer_is_what_a_forward_hook_sees(run, photos, net, tmp_path):
+    path, model = net
+    names = [photos / "a.png", photos / "b.png", photos / "more" / "a.png"]
+    run("photos", "-m", path, "--layer", "avgpool", "-o", "pooled.npy", "-b", 3)
+    pooled = np.load("pooled.npy")
+    assert pooled.shape == (3, 32)
+    assert pooled == pytest.approx(hooked(model, "net.avgpool", names).reshape(3, -1), abs=1e-6)
+    run("photos", "-m", path, "--layer", "layer2", "-o", "mean.npy")
+    maps = hooked(model, "net.layer2", names)
+    assert np.load("mean.npy") == pytest.approx(maps.mean((2, 3)), abs=1e-5)
+    run("photos", "-m", path, "--layer", "net.layer2", "--tokens", "-o", "places.npy")
+    assert np.load("places.npy") == pytest.approx(maps.reshape(3, 16, -1).transpose(0, 2, 1), abs=1e-5)
+    run("photos", "-m", path, "--tokens", "-o", "last.npy")  # the last map of all
+    last = hooked(model, "net.layer3", names)
+    assert np.load("last.npy") == pytest.approx(last.reshape(3, 32, -1).transpose(0, 2, 1), abs=1e-5)
+    for words, said in (
+        (["--layer", "layr3"], "layer3"),
+        (["--layer", "fc", "--tokens"], "no positions"),
+        (["--layer", "conv2"], "could be"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            run("photos", "-m", path, *words, "-o", "x.npy")
+
+
+@pytest.mark.system("cnn-features")
+def test_resnet50_gives_2048_numbers_a_picture(run, photos):
+    torch.manual_seed(0)
+    run("photos/more", "-m", "resnet50@none", "--layer", "avgpool", "--img-size", 32, "-o", "f.npy")
+    assert np.load("f.npy").shape == (1, 2048)
+    facts = Table.read(photos.parent / "f.npy").manifest
+    assert (facts["model"], facts["layer"], facts["dims"], facts["count"]) == ("resnet.50@none", "avgpool", 2048, 1)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy", "safetensors", "parquet", "csv", "jsonl"])
+def test_every_file_says_the_same(run, photos, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    name = f"t.{suffix}"
+    run("photos", "-m", "handcrafted.tiny", "--normalize", "-o", name)
+    lines = run("photos", "-m", "handcrafted.tiny", "--normalize")
+    table = Table.read(photos.parent / name)
+    assert np.array_equal(table.vectors, np.array([line["embedding"] for line in lines], np.float32))
+    assert np.linalg.norm(table.vectors, axis=1) == pytest.approx(1, abs=1e-6)
+    assert [record["file_name"] for record in table.records] == ["photos/a.png", "photos/b.png", "photos/more/a.png"]
+    made = lines[0]["made_by"][-1]
+    assert {key: table.manifest[key] for key in ("model", "normalized", "dims", "count", "prepare")} == {
+        "model": made["model"], "normalized": True, "dims": 192, "count": 3, "prepare": made["prepare"],
+    }  # fmt: skip
+    if suffix != "csv":  # which has no room for the rest
+        assert [dict(record) for record in table.records] == [{k: v for k, v in line.items() if k != "embedding"} for line in lines]
+    back = list(formats.get(suffix).read(photos.parent / name))
+    assert np.float32(back[1]["embedding"]).tolist() == np.float32(lines[1]["embedding"]).tolist()
+    assert not [path for path in photos.parent.iterdir() if "tmp" in path.name or "part" in path.name]
+
+
+def test_a_missing_package_is_named(run, photos, monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith(("pyarrow", "faiss")):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingDependency, match="parquet"):
+        run("photos", "-m", "handcrafted.tiny", "-o", "t.parquet")
+    run("photos", "-m", "handcrafted.tiny", "-o", "t.npz")
+    with pytest.raises(MissingDependency, match="ann"):
+        run("photos", "--search", "t.npz", "--ann")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "jsonl"])
+def test_resume_goes_by_what_pictures_hold(run, photos, png, monkeypatch, suffix):
+    name = f"t.{suffix}"
+    run("photos", "-m", "handcrafted.tiny", "-o", name)
+    before = {record["file_name"]: record["embedding"] for record in formats.get(suffix).read(photos.parent / name)}
+    png("photos/b.png", 40, 40, seed=9)  # changed
+    shutil.copy(photos / "a.png", photos / "c.png")  # a copy
+    png("photos/d.png", 40, 40, seed=4)  # new
+    shown = []
+    real = task._hashed
+    monkeypatch.setattr(task, "_hashed", lambda records: (shown.append(record["file_name"]) or record for record in real(records)))
+    run("photos", "-m", "handcrafted.tiny", "-o", name, "--resume")
+    assert shown == ["photos/b.png", "photos/d.png"]
+    after = {record["file_name"]: record for record in formats.get(suffix).read(photos.parent / name)}
+    assert len(after) == 5
+    assert after["photos/a.png"]["embedding"] == after["photos/c.png"]["embedding"] == before["photos/a.png"]
+    assert after["photos/b.png"]["embedding"] != before["photos/b.png"]
+    assert after["photos/more/a.png"]["embedding"] == before["photos/more/a.png"]  # of the same name as another, in a folder of its own
+    png("photos/e.png", 40, 40, seed=5)
+    with pytest.raises(InputError, match=r"handcrafted\.tiny.*handcrafted\.histograms"):
+        run("photos", "-m", "handcrafted", "-o", name, "--resume")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--cluster", "x.npz"], "no such table"),
+        (["--cluster", "x.npz", "-k", "2"], "no such table"),
         (["a.png", "-m", "handcrafted", "-k", "3"], "--cluster"),
         (["a.png", "-m", "faster-rcnn", "-f", "jsonl"], "no model for embed"),
         (["a.png", "--search", "x.npz", "--binary"], "no effect"),
+        (["a.png", "--search", "x.npz", "--cluster", "y.npz"], "exclude"),
+        (["a.png", "-m", "handcrafted", "-f", "npz"], "not a stream"),
+        (["a.png", "-m", "handcrafted", "--binary", "--normalize"], "no effect"),
+        (["a.png", "-m", "handcrafted", "--layer", "fc"], "no layer 'fc'"),
+        (["a.png", "-m", "handcrafted", "--threshold", "0.3"], "verify"),
+        (["search", "a.png"], "--index"),
+        (["gallery", "drop"], "add, remove or list"),
+        (["gallery", "list"], "--gallery"),
+        (["verify", "a.png", "-m", "handcrafted"], "two pictures"),
+        (["verify", "a.png", "a.png", "-m", "handcrafted"], "--threshold"),
+        (["match", "a.png", "-m", "handcrafted"], "two pictures"),
+        (["match", "a.png", "a.png", "-m", "handcrafted"], "no features of single positions"),
+        (["match3d", "a.png"], "two point clouds"),
+        (["match3d", "a.png", "a.png"], "no .ply"),
     ],
 )
-def test_what_has_no_meaning_is_refused(cvtool, tmp_path, words, said):
-    if "--cluster" in words:
-        words = [*words, "-k", "2"]
-    done = cvtool("embed", *words, cwd=tmp_path)
-    assert done.returncode in (2, 3)
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) <= 3
+def test_what_has_no_meaning_is_refused(run, png, words, said):
+    png("a.png", 40, 40)
+    with pytest.raises(CvtoolError) as error:
+        run(*words)
+    assert said in str(error.value)
+    assert len(error.value.lines()) <= 3
 
 
 def records(vectors):
     return [Record(file_name=f"{i}.png", embedding=list(map(float, vector))) for i, vector in enumerate(vectors)]
 
 
-def test_scores_against_loops():
-    rng = np.random.default_rng(0)
-    rows, queries = rng.normal(size=(7, 5)), rng.normal(size=(2, 5))
-    table = embed.Table.of(records(rows))
-    for distance, score in {
-        "cosine": lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b),
-        "l2": lambda a, b: -np.linalg.norm(a - b),
-    }.items():
-        order, found = table.nearest(queries.astype(np.float32), 3, distance=distance)
-        for query, row, values in zip(queries, order, found, strict=True):
-            all_scores = np.array([score(query, other) for other in rows])
-            assert values == pytest.approx(np.sort(all_scores)[::-1][:3], abs=1e-5)
-            assert (row == np.argsort(-all_scores)[:3]).all()
-    with pytest.raises(UsageError, match="bits"):
-        table.nearest(queries.astype(np.float32), 1, distance="hamming")
-
-
-@pytest.mark.system("handcrafted-features")
-def test_hamming_counts_differing_bits():
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, 2, (9, 21))
-    _, scores = embed.Table.of(records(rows)).nearest(rows[:1].astype(np.float32), 9)
-    assert sorted(scores[0]) == pytest.approx(sorted((rows[0] == row).mean() for row in rows))
-
-
-@pytest.mark.system("handcrafted-features")
-def test_bits_are_signs_against_the_mean():
-    vectors = np.random.default_rng(0).random((3, 50))
-    for vector, row in zip(vectors, embed.bits(vectors), strict=True):
-        assert [bool(bit) for bit in row] == [value - vector.mean() > 0 for value in vector]
+def test_a_table_of_ten_million_rows_would_be_mapped(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    before = records(vectors)
+    before[7]["page"] = 2
+    assert npy.write(iter([*before, Record(file_name="none.png")]), tmp_path / "t.npy") == ["1 record without an embedding left out"]
+    table = Table.read(tmp_path / "t.npy")
+    assert isinstance(table.vectors, np.memmap)
+    assert np.array_equal(table.vectors, vectors)
+    assert dict(table.records[7]) == {"file_name": "7.png", "page": 2}
+    assert table.records[-1]["file_name"] == "39.png"
+    assert len(table.records[3:5]) == 2
+    np.save(tmp_path / "half.npy", vectors.astype(np.float16))  # of another program, without names
+    half = Table.read(tmp_path / "half.npy")
+    assert half.vectors.dtype == np.float16
+    rows, _ = half.nearest(vectors[:2], 1)
+    assert rows.tolist() == [[0], [1]]
+    assert half.records[3]["file_name"].endswith("half.npy:3")
+    (tmp_path / "t.npy.jsonl").write_text('{"manifest": {}}\n')
+    with pytest.raises(InputError, match="40 vectors"):
+        Table.read(tmp_path / "t.npy")
 
 
 def test_a_table_comes_back_from_its_file(tmp_path):
@@ -114,8 +218,15 @@ def test_a_table_comes_back_from_its_file(tmp_path):
     before[1]["page"] = 2
     assert npz.write([*before, Record(file_name="none.png")], tmp_path / "t.npz") == ["1 record without an embedding left out"]
     assert list(npz.read(tmp_path / "t.npz")) == before
-    (tmp_path / "bad.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError):
-        list(npz.read(tmp_path / "bad.npz"))
-    with pytest.raises(InputError, match="lengths"):
-        npz.write([*before, Record(file_name="x", embedding=[1.0])], tmp_path / "u.npz")
+    for module, suffix in ((npz, "npz"), (npy, "npy"), (safetensors, "safetensors")):
+        (tmp_path / f"bad.{suffix}").write_bytes(b"no archive")
+        with pytest.raises(InputError, match="no table"):
+            list(module.read(tmp_path / f"bad.{suffix}"))
+        with pytest.raises(InputError, match="lengths"):
+            module.write([*before, Record(file_name="x", embedding=[1.0])], tmp_path / f"u.{suffix}")
+        with pytest.raises(InputError, match="none"):
+            module.write([Record(file_name="x", embedding=[float("nan"), 1.0])], tmp_path / f"u.{suffix}")
+    csv.write(iter(before), tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text() + "x.png,,1,2\n")
+    with pytest.raises(InputError, match="line 5"):
+        list(csv.read(tmp_path / "t.csv"))

@@ -221,6 +221,9 @@ def test_a_picture_is_made_again_from_what_it_says(run, vae, tmp_path, capsys):
         assert (pixels("again.png") == pixels(name)).all()
         run("repro", "again.png")
     assert "identical" in capsys.readouterr().err
+    (tmp_path / "vae.tiny@mine.safetensors").write_bytes(vae.read_bytes())  # a path, not weights of a model
+    run("generate", "-m", "./vae.tiny@mine.safetensors", "-o", "mine.png")
+    run("repro", "mine.png")
 
 
 def test_what_cannot_be_made_again_is_told(run, vae, tmp_path, png):

@@ -63,6 +63,7 @@ class Rows:
         rest = {key: value for key, value in record.items() if key not in ("embedding", "file_name")}
         if self.entry and rest.get("made_by") and rest["made_by"][-1] == _entry(self.manifest(1)):  # said once, by the manifest
             rest["made_by"] = rest["made_by"][:-1]
+        rest = {key: value for key, value in rest.items() if key != "made_by" or value}
         return json.dumps(rest)
 
     def manifest(self, count: int) -> dict[str, Any]:

@@ -164,7 +164,13 @@ class DDPM(nn.Module):
 
     @torch.no_grad()
     def decode_latents(
-        self, z: Tensor, classes: Sequence[int] | None = None, *, steps: int | None = None, guidance: float | None = None, sampler: str = "dpm-solver++"
+        self,
+        z: Tensor,
+        classes: Sequence[int] | None = None,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str = "dpm-solver++",
     ) -> Tensor:
         """Pictures n 3 H W in [0, 1] of x_T = z, by a sampler that draws no noise. Raises UsageError, ValueError."""
         if z.shape[1:] != self.latent_shape:

@@ -129,24 +129,24 @@ class PixelCNN(nn.Module):
             raise ValueError("the model is told no classes")
         device = next(self.parameters()).device
         blank = torch.zeros(n, 3, self.size, self.size, device=device)
-        return self.fill(blank, torch.ones(n, self.size, self.size, dtype=torch.bool, device=device), seed, start=start, temperature=temperature)
+        return self.fill(blank, torch.ones(n, 1, self.size, self.size, dtype=torch.bool, device=device), seed, start=start, temperature=temperature)
 
     @torch.no_grad()
     def fill(self, images: Tensor, masks: Tensor, seed: int = 0, *, start: int = 0, temperature: float = 1.0) -> Tensor:
-        """Pictures B 3 H W in [0, 1] with what `masks` (B H W bool) marks drawn anew, value by value; the rest is as it was.
+        """Pictures B 3 H W in [0, 1] with what `masks` (B 1 H W bool) marks drawn anew, value by value; the rest is as it was.
 
         A drawn value depends on those before it, known or drawn, and on (seed, start + i); what is known after it counts nothing. Raises ValueError.
         """
         count, _, height, width = images.shape
-        if masks.shape != (count, height, width) or temperature < 0:
-            raise ValueError(f"masks are B H W as the pictures, not {tuple(masks.shape)}; the temperature is not below 0")
-        values = self.values(images) * ~masks[:, None]
+        if masks.shape != (count, 1, height, width) or temperature < 0:
+            raise ValueError(f"masks are B 1 H W as the pictures, not {tuple(masks.shape)}; the temperature is not below 0")
+        values = self.values(images) * ~masks
         shape = (self.colours, height, width)
         drawn = [np.random.default_rng((seed, start + i)).random(shape, np.float32) for i in range(count)]
         numbers = torch.from_numpy(np.stack(drawn)).to(images.device) if drawn else images.new_zeros(0, *shape)
         for y in range(height):
             for x in range(width):
-                if not (here := masks[:, y, x]).any():
+                if not (here := masks[:, 0, y, x]).any():
                     continue
                 left, top = max(0, x - self.reach), max(0, y - self.reach)
                 for colour in range(self.colours):
@@ -155,7 +155,7 @@ class PixelCNN(nn.Module):
                     found = _draw(logits, numbers[:, colour, y, x], temperature)
                     values[:, colour, y, x] = torch.where(here, found, values[:, colour, y, x])
         made = (values.float() / (LEVELS - 1)).expand(-1, 3, -1, -1)
-        return torch.where(masks[:, None], made, images.float())
+        return torch.where(masks, made, images.float())
 
 
 def _draw(logits: Tensor, numbers: Tensor, temperature: float) -> Tensor:

@@ -35,6 +35,7 @@ RECIPE: dict[str, object] = {}
 JUMPS = (8, 4, 2, 1)  # pixels from which propagation takes, one after the other
 NEAR = 1.3  # Wexler's gamma: what a vote loses for each pixel that its patch lies farther inside the hole
 DEEPEST = 16  # pixels, beyond which it loses no more
+STRIP = 1 << 18  # pixels whose components are computed at once
 FIRST = 8  # components that are compared before the others
 SAMPLES = 8192  # patches that the components are computed of
 SOURCES = 4096  # patches that are compared with each other one by one, on the coarsest level
@@ -80,7 +81,7 @@ class PatchMatch:
     have more."""
 
     result = Picture
-    conditional = 0
+    largest = 4_000_000  # pixels: a picture takes 200 bytes for each
 
     def __init__(self, *, patch: int, components: int, turns: int) -> None:
         self.patch, self.components, self.turns = patch, components, turns
@@ -138,7 +139,7 @@ class PatchMatch:
         number[targets] = torch.arange(len(targets), device=image.device)
         source = (~touched & inner).view(-1)
         axes = self._axes(image, source, side, chance)
-        table = F.conv2d(image[None], axes, padding=r)[0].flatten(1).T.half().contiguous()
+        table = _components(image, axes)
         return _Level(image, hole, targets, number, source, _nearness(hole, targets), axes, table, table[:, :FIRST].contiguous())
 
     def _axes(self, image: Tensor, source: Tensor, side: int, chance: torch.Generator) -> Tensor:
@@ -295,6 +296,18 @@ def _box(mask: Tensor) -> tuple[int, int, int, int]:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
+def _components(image: Tensor, axes: Tensor) -> Tensor:
+    """C H W -> H*W K half: every patch along every axis, some rows at a time; at places nearer than half a patch to the edge it is nonsense."""
+    r, width = axes.shape[-1] // 2, image.shape[2]
+    padded = F.pad(image, (r, r, r, r))
+    table = torch.empty(image.shape[1], width, len(axes), dtype=torch.float16, device=image.device)
+    step = max(1, STRIP // width)
+    for top in range(0, len(table), step):
+        rows = table[top : top + step]
+        rows.copy_(F.conv2d(padded[None, :, top : top + len(rows) + 2 * r], axes)[0].permute(1, 2, 0))
+    return table.view(-1, len(axes))
+
+
 def _nearness(hole: Tensor, targets: Tensor) -> Tensor:
     """T: ln gamma^-depth, the depth in pixels inside the hole, up to DEEPEST."""
     high, low, left, right = _box(hole)
@@ -316,7 +329,7 @@ def _texture(image: Tensor, hole: Tensor) -> Tensor:
         both = known.narrow(axis, 1, known.shape[axis] - 1) & known.narrow(axis, 0, known.shape[axis] - 1)
         change = gray.diff(dim=axis).abs() * both
         maps = F.pad(torch.stack([change, both.float()]), (0, axis - 1, 0, 2 - axis))  # 2 1 H W
-        sums, shares = F.avg_pool2d(maps, AROUND, 1, AROUND // 2)
+        sums, shares = F.avg_pool2d(F.avg_pool2d(maps, (AROUND, 1), 1, (AROUND // 2, 0)), (1, AROUND), 1, (0, AROUND // 2))
         found.append(push_pull(sums / shares.clamp_min(1e-6), shares[0] > 0))
     return TEXTURE * torch.cat(found)
 

@@ -1,7 +1,7 @@
 """Ways from noise back to a picture, for any denoiser: `denoise(x, t)` -> the noise in x_t, x B ..., t a whole number.
 
-Each takes x_T ~ N(0, 1) and times from T down to 0 (`schedule.spaced`) and gives x_0. `noise()` is asked for fresh N(0, 1) like x when some is needed,
-so that who calls says where it comes from. clip: predicted pictures are kept in [-1, 1], as the authors of DDPM keep them.
+Each takes x_T ~ N(0, 1) and times from T down to 0 (`schedule.spaced`) and gives x_0. `noise()` is asked for fresh N(0, 1) like x when some is
+needed, so that who calls says where it comes from. clip: predicted pictures are kept in [-1, 1], as the authors of DDPM keep them.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def ddim(
 def dpm_solver(denoise: Denoise, x: Tensor, schedule: Schedule, times: Sequence[int], *, clip: bool = True) -> Tensor:
     """DPM-Solver++(2M): the same way as DDIM's, by steps whose error is of second order (Lu 2022, arXiv:2211.01095, algorithm 2).
 
-    lambda = ln(alpha / sigma) is the time in which the exact solution is an integral over predicted pictures; the two last predictions give its slope.
-    The first step has one only, and the last, to no noise, ends at the prediction.
+    lambda = ln(alpha / sigma) is the time in which the exact solution is an integral over predicted pictures; the two last predictions give its
+    slope. The first step has one only, and the last, to no noise, ends at the prediction.
     """
     before: tuple[Tensor, float] | None = None  # the prediction of the step before, and its length in lambda
     for t, s in pairwise(times):

@@ -37,8 +37,8 @@ class Schedule:
     def scales(self, t: int | Tensor, like: Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
         """(sqrt(abar_t), sqrt(1 - abar_t)): how much of the picture and of the noise there is; for times B as B 1 1 ... of `like`'s kind."""
         if isinstance(t, int):
-            value = float(self.abar[t])
-            return math.sqrt(value), math.sqrt(1 - value)
+            left = float(self.abar[t])
+            return math.sqrt(left), math.sqrt(1 - left)
         value = self.abar.to(t.device)[t].view(-1, *[1] * (like.ndim - 1))
         return value.sqrt().to(like.dtype), (1 - value).sqrt().to(like.dtype)
 

@@ -21,15 +21,15 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 def html(report: Mapping[str, Any], *, gallery: Sequence[Mapping[str, Any]], title: str) -> str:
     """The page.
 
-    report: as `cvtool.tasks.evaluate` returns it. `charts`, where it is there, is drawn too: `curves` (name, x, y), `classes` (as of the metric pr-curve),
-    `scores` (edges, right, wrong), `calibration` (confidence, accuracy, count), `distribution` (key, edges, count), `confusion`. gallery: units, worst
-    first, as of `cvtool.tasks.evaluation._gallery`. title: of the page. Every string is escaped.
+    report: as `cvtool.tasks.evaluate` returns it. `charts`, where it is there, is drawn too: `curves` (name, x, y), `classes` (as of the metric
+    pr-curve), `scores` (edges, right, wrong), `calibration` (confidence, accuracy, count, ece), `distribution` (key, edges, count) and `confusion`.
+    gallery: units, worst first, as of `cvtool.tasks.evaluation._page`. title: of the page. Every string is escaped.
     """
     charts = dict(report.get("charts", {}))
     parts = [
-        ("numbers", "Numbers", _tables.summary(report)),
         ("gates", "Gates", _tables.gates(report)),
-        ("curves", "Curves", _charts.section(report, charts)),
+        ("numbers", "Numbers", _tables.summary(report)),
+        ("charts", "Charts", _charts.section(report, charts)),
         ("classes", "Classes", _tables.classes(report)),
         ("confusion", "Confusion", _tables.confusion(report.get("confusion") or charts.get("confusion"))),
         ("characters", "Characters misread", _tables.characters(report.get("character_confusions"))),
@@ -39,7 +39,9 @@ def html(report: Mapping[str, Any], *, gallery: Sequence[Mapping[str, Any]], tit
     ]
     shown = [(key, name, body) for key, name, body in parts if body]
     links = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, _ in shown)
-    body = "\n".join(f'<section id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{escape(name)}</h2>\n{part}\n</section>' for key, name, part in shown)
+    body = "\n".join(
+        f'<section id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{escape(name)}</h2>\n{part}\n</section>' for key, name, part in shown
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -58,8 +60,8 @@ def html(report: Mapping[str, Any], *, gallery: Sequence[Mapping[str, Any]], tit
 <h1>{escape(title)}</h1>
 <p class="about">{escape(_tables.head(report))}</p>
 {_tables.headline(report)}
-<nav aria-label="Parts of the report">{links}</nav>
 </header>
+<nav aria-label="Parts of the report">{links}</nav>
 <main>
 {_tables.warnings(report)}
 {body}

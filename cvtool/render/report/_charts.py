@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from cvtool.render.report._text import escape, number
 
 WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 24, 40
 COLOURS = 8
 POINTS = 160  # of a curve; more cannot be seen
 
@@ -53,7 +54,10 @@ def _figure(svg: str, caption: str, legend: str) -> str:
 
 
 def _legend(lines: Sequence[Mapping[str, Any]]) -> str:
-    rows = "".join(f'<li><svg viewBox="0 0 18 8" aria-hidden="true"><path class="line{i + 1}" d="M0 4H18"/></svg>{escape(line["name"])}</li>' for i, line in enumerate(lines))
+    rows = "".join(
+        f'<li><svg viewBox="0 0 18 8" aria-hidden="true"><path class="line{i + 1}" d="M0 4H18"/></svg>{escape(line["name"])}</li>'
+        for i, line in enumerate(lines)
+    )
     return f'<ul class="legend">{rows}</ul>'
 
 
@@ -83,7 +87,7 @@ def _frame(inside: str, told: str, x_name: str, y_name: str, x_range: tuple[floa
         marks.append(f'<text x="{_x(x, low, high):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{_tick(x)}</text>')
         marks.append(f'<text x="{LEFT - 6}" y="{_y(y, y_high) + 4:.1f}" text-anchor="end">{f"{y:,.0f}" if whole else _tick(y)}</text>')
     marks.append(f'<text class="name" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_name)}</text>')
-    marks.append(f'<text class="name" transform="translate(12 {TOP + 2}) rotate(-90)" text-anchor="end">{escape(y_name)}</text>')
+    marks.append(f'<text class="name" x="4" y="12">{escape(y_name)}</text>')
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">{"".join(marks)}{inside}</svg>'
 
 
@@ -110,7 +114,7 @@ def _bars(edges: Sequence[float], stacks: Sequence[Sequence[float]], x_name: str
     high = _round_up(max(totals, default=0))
     low, top = edges[0], edges[-1]
     marks = []
-    for i, (left, right) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for i, (left, right) in enumerate(pairwise(edges)):
         base = 0.0
         for k, stack in enumerate(stacks):
             if not stack[i]:
@@ -140,8 +144,8 @@ def _reliability(bins: Mapping[str, Any]) -> str:
     points = [(x, y, n) for x, y, n in zip(bins["confidence"], bins["accuracy"], bins["count"], strict=True) if n]
     line = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y, _ in points)
     marks.append(f'<polyline class="line1" points="{line}"/>')
-    marks += [
-        f'<circle class="fill1" cx="{_x(x):.1f}" cy="{_y(y):.1f}" r="{2.5 + 5 * (n / most) ** 0.5:.1f}"><title>score {x:.2f}, right {y:.0%} of {n:,.0f}</title></circle>'
-        for x, y, n in points
-    ]
+    for x, y, n in points:
+        told = f"score {x:.2f}, right {y:.0%} of {n:,.0f}"
+        radius = 2.5 + 5 * (n / most) ** 0.5
+        marks.append(f'<circle class="fill1" cx="{_x(x):.1f}" cy="{_y(y):.1f}" r="{radius:.1f}"><title>{told}</title></circle>')
     return _frame("".join(marks), "How often answers of each score are right", "mean score", "share right", (0.0, 1.0), 1.0)

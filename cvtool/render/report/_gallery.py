@@ -18,25 +18,35 @@ def section(report: Mapping[str, Any], gallery: Sequence[Mapping[str, Any]]) -> 
         return ""
     layers = any(card.get("truth") or card.get("found") for card in gallery)
     sides = layers or any(card.get("pair") for card in gallery)
-    boxes = (("truth", "what is there"), ("found", "what was found"), ("labels", "labels")) if layers else (("truth", "what is there"), ("found", "what was found"))
+    boxes = (
+        (("truth", "what is there"), ("found", "what was found"), ("labels", "labels"))
+        if layers
+        else (("truth", "what is there"), ("found", "what was found"))
+    )
     tools = "".join(f'<label><input type="checkbox" id="show-{key}" checked> {name}</label>' for key, name in boxes) if sides else ""
     search = '<label hidden class="search">with <input type="search" data-filter="cards" placeholder="a name, a class"></label>'
     states = {mark.get("state") for card in gallery for side in ("truth", "found") for mark in card.get(side, ())}
-    legend = "".join(f'<li><svg viewBox="0 0 16 12" aria-hidden="true"><rect class="{key}" x="2" y="2" width="12" height="8"/></svg>{name}</li>' for key, name in STATES.items() if key in states)
+    legend = "".join(
+        f'<li><svg viewBox="0 0 16 12" aria-hidden="true"><rect class="{key}" x="2" y="2" width="12" height="8"/></svg>{name}</li>'
+        for key, name in STATES.items()
+        if key in states
+    )
     rule = report.get("worst", {}).get("rule", "")
     note = f'<p class="about">{escape(rule)}</p>' if rule else ""
     legend = f'<ul class="legend marks">{legend}</ul>' if legend else ""
     cards = "\n".join(_card(card, place) for place, card in enumerate(gallery, 1))
-    return f'{note}<div class="tools">{tools}{search}</div>{legend}\n<ol id="cards" class="cards">\n{cards}\n</ol><p class="none" hidden>None of them.</p>'
+    none = '<p class="none" hidden>None of them.</p>'
+    return f'{note}<div class="tools">{tools}{search}</div>{legend}\n<ol id="cards" class="cards">\n{cards}\n</ol>{none}'
 
 
 def _card(card: Mapping[str, Any], place: int) -> str:
     values = "".join(f"<div><dt>{escape(key)}</dt><dd>{number(value)}</dd></div>" for key, value in card.get("values", {}).items())
     marks = [mark for side in ("truth", "found") for mark in card.get(side, ())]
-    words = " ".join(dict.fromkeys([str(card["name"]), *(str(mark.get("label", "")) for mark in marks)]))
+    line = f"<p>{escape(card['line'])}</p>" if card.get("line") else ""
+    words = " ".join(dict.fromkeys([str(card["name"]), str(card.get("line", "")), *(str(mark.get("label", "")) for mark in marks)]))
     body = _pair(card, place) if card.get("pair") else _picture(card, place) if "picture" in card or marks else ""
     return (
-        f'<li class="card" data-words="{escape(words.lower())}"><article>{body}{_reading(card)}<h3>{escape(card["name"])}</h3>'
+        f'<li class="card" data-words="{escape(words.lower())}"><article>{body}{_reading(card)}<h3>{escape(card["name"])}</h3>{line}'
         f"<dl>{values}</dl>{_listed(card)}</article></li>"
     )
 
@@ -46,13 +56,19 @@ def _picture(card: Mapping[str, Any], place: int) -> str:
     width, height = card.get("size") or (4, 3)
     truth, found = card.get("truth", ()), card.get("found", ())
     told = f"{card['name']}: {len(truth)} true, {len(found)} found"
-    under = f'<img src="{escape(card["picture"])}" alt="{escape(told)}" loading="lazy">' if card.get("picture") else f'<p class="empty">{escape(card.get("why") or "no picture")}</p>'
-    unit = max(width, height) / 100
-    layers = "".join(
-        f'<g class="{side}">' + "".join(_mark(mark, unit, (width, height), side) for mark in marks[:MARKS]) + "</g>" for side, marks in (("truth", truth), ("found", found)) if marks
+    under = (
+        f'<img src="{escape(card["picture"])}" alt="{escape(told)}" loading="lazy">'
+        if card.get("picture")
+        else f'<p class="empty">{escape(card.get("why") or "no picture")}</p>'
     )
-    over = f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">{layers}</svg>' if layers and card.get("size") else ""
-    return f'<div class="shot" style="aspect-ratio:{width}/{height}">{under}{over}</div>'
+    unit = max(width / 250, height / 187)  # of the picture for one on the screen, where a card is about so large
+    layers = "".join(
+        f'<g class="{side}">' + "".join(_mark(mark, unit, (width, height), side) for mark in marks[:MARKS]) + "</g>"
+        for side, marks in (("truth", truth), ("found", found))
+        if marks
+    )
+    over = f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{layers}</svg>' if layers and card.get("size") else ""
+    return f'<div class="shot">{under}{over}</div>'
 
 
 def _mark(mark: Mapping[str, Any], unit: float, size: tuple[float, float], side: str) -> str:
@@ -68,13 +84,15 @@ def _mark(mark: Mapping[str, Any], unit: float, size: tuple[float, float], side:
         shape = f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}"/>'
     else:
         return ""
-    font = 4.2 * unit
+    if kind == "met":  # what found it says the same
+        return f"<g><title>{label}</title>{shape}</g>"
+    font = 10 * unit
     wide = 0.56 * font * len(_label(mark)) + font * 0.5
     left = min(max(0.0, x), max(0.0, size[0] - wide))
     top = y - font * 1.15 if side == "found" and y > font * 1.2 else max(0.0, y)
     text = (
         f'<g class="label"><rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{font * 1.15:.1f}"/>'
-        f'<text x="{left + font * 0.25:.1f}" y="{top + font * 0.9:.1f}" font-size="{font:.1f}">{label}</text></g>'
+        f'<text x="{left + font * 0.25:.1f}" y="{top + font * 0.9:.1f}" style="font-size:{font:.1f}px">{label}</text></g>'
     )
     return f"<g><title>{label}</title>{shape}{text}</g>"
 
@@ -91,7 +109,8 @@ def _pair(card: Mapping[str, Any], place: int) -> str:
     parts = []
     for side, name in (("truth", "what is there"), ("found", "what was found")):
         source = card["pair"].get(side)
-        shown = f'<img src="{escape(source)}" alt="{escape(f"{name}: {card["name"]}")}" loading="lazy">' if source else '<p class="empty">no picture</p>'
+        told = escape(f"{name}: {card['name']}")
+        shown = f'<img src="{escape(source)}" alt="{told}" loading="lazy">' if source else '<p class="empty">no picture</p>'
         parts.append(f'<figure class="{side}">{shown}<figcaption>{name}</figcaption></figure>')
     return f'<div class="sides">{"".join(parts)}</div>'
 

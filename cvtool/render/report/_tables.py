@@ -9,7 +9,7 @@ from cvtool.metrics import words
 from cvtool.render.report._text import escape, number, said
 
 PAIRS = 20  # confused pairs listed
-MATRIX = 60  # classes up to which the matrix is drawn
+MATRIX = 100  # classes up to which the matrix is drawn
 THINGS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints", "boundary": "masks and their boundaries"}
 
 
@@ -18,7 +18,9 @@ def table(head: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], captio
     kinds = [kind for _, kind in head]
     heads = "".join(f'<th scope="col"{_kind(kind)}>{escape(name)}</th>' for name, kind in head)
     body = "\n".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td{_kind(kind)}>{cell}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True)) + "</tr>"
+        f'<tr><th scope="row">{row[0]}</th>'
+        + "".join(f"<td{_kind(kind)}>{cell}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
+        + "</tr>"
         for row in rows
     )
     return (
@@ -67,7 +69,8 @@ def warnings(report: Mapping[str, Any]) -> str:
     if not lines:
         return ""
     rows = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'<aside class="warn" aria-label="Warnings"><strong>{len(lines)} {"thing" if len(lines) == 1 else "things"} to know</strong><ul>{rows}</ul></aside>'
+    told = f"{len(lines)} {'thing' if len(lines) == 1 else 'things'} to know"
+    return f'<aside class="warn" aria-label="Warnings"><strong>{told}</strong><ul>{rows}</ul></aside>'
 
 
 def summary(report: Mapping[str, Any]) -> str:
@@ -91,7 +94,11 @@ def summary(report: Mapping[str, Any]) -> str:
             row += [number(change.get("old")), number(change.get("difference"), sign=True), escape(f"{sure}{p}" if sure else "")]
         rows.append([*row, escape(told.get(key, ""))])
     boot = report.get("bootstrap")
-    how = f"Intervals of {boot['level']:.0%} from {boot['resamples']:,} drawings of {boot['units']:,} units." if boot else "All numbers."
+    how = (
+        f"Intervals of {boot['level']:.0%} from {boot['resamples']:,} drawings of {boot['units']:,} units."
+        if boot
+        else "Each number with its meaning."
+    )
     return table(columns, rows, how)
 
 
@@ -173,7 +180,10 @@ def confusion(found: Mapping[str, Any] | None) -> str:
     if background := found.get("background"):
         rows, down = [*rows, [*background, 0]], [*names, "background"]
     pairs = [
-        (row[j], down[i], across[j], row[j] / max(1, sum(row))) for i, row in enumerate(rows) for j in range(len(row)) if row[j] and (i != j or i >= len(names))
+        (row[j], down[i], across[j], row[j] / max(1, sum(row)))
+        for i, row in enumerate(rows)
+        for j in range(len(row))
+        if row[j] and (i != j or i >= len(names))
     ]
     pairs.sort(key=lambda pair: -pair[0])
     shown = [[escape(true), escape(other), number(times), f"{share:.0%}"] for times, true, other, share in pairs[:PAIRS]]
@@ -188,7 +198,7 @@ def confusion(found: Mapping[str, Any] | None) -> str:
 
 def _matrix(rows: Sequence[Sequence[float]], down: Sequence[str], across: Sequence[str]) -> str:
     """Cells shaded by their share of the row."""
-    cell = 26 if len(down) <= 12 else 16 if len(down) <= 30 else 10
+    cell = 26 if len(down) <= 12 else 16 if len(down) <= 30 else 10 if len(down) <= 60 else 7
     longest = max(map(len, [*down, *across]))
     edge = min(150, 7 * longest + 12) if cell >= 16 else 8
     small = cell >= 16
@@ -202,10 +212,10 @@ def _matrix(rows: Sequence[Sequence[float]], down: Sequence[str], across: Sequen
             if not value:
                 continue
             x, share = edge + j * cell, value / total
-            label = escape(f"{down[i]} taken for {across[j]}: {number(value)} ({share:.0%})")
+            label, side = escape(f"{down[i]} taken for {across[j]}: {number(value)} ({share:.0%})"), cell - 1
             kind = "right" if i == j else "wrong"
             marks.append(
-                f'<g><title>{label}</title><rect class="{kind}" x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" opacity="{0.15 + 0.85 * share:.2f}"/>'
+                f'<g><title>{label}</title><rect class="{kind}" x="{x}" y="{y}" width="{side}" height="{side}" opacity="{0.15 + 0.85 * share:.2f}"/>'
             )
             if cell >= 26:
                 marks.append(f'<text class="in" x="{x + cell / 2 - 0.5}" y="{y + cell / 2 + 4}" text-anchor="middle">{_brief(value)}</text>')

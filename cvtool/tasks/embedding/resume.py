@@ -38,11 +38,14 @@ class Earlier:
                     self.places.setdefault(f"{digest} {record.get('page') or 0}", stream.tell() - len(line))
 
     def remaining(self, records: Iterable[Record]) -> Iterator[Record]:
-        """The pictures that are to be shown to the model. All are listed, and the known ones read, before the first."""
+        """The pictures that are to be shown to the model. All are listed and read at once, for the journal must be right before it is added to."""
         listed = [(record, None if record.failed else sha256_of(record)) for record in records]
         stale = {_key(record) for record, digest in listed if self.names.get(_key(record)) not in (None, digest) and digest is not None}
         if stale:
             self._without(stale)
+        return self._new(listed)
+
+    def _new(self, listed: list[tuple[Record, str | None]]) -> Iterator[Record]:
         for record, digest in listed:
             if _key(record) in self.names:
                 continue

@@ -36,8 +36,9 @@ class Table:
         return cls(held.vectors, held.records, held.manifest, where)
 
     @classmethod
-    def read(cls, path: Path) -> Table:
-        """From .npz, .npy, .safetensors, .parquet, .csv or JSON lines. Raises InputError, MissingDependency."""
+    def read(cls, path: Path, *, queries: bool = False) -> Table:
+        """From .npz, .npy, .safetensors, .parquet, .csv or JSON lines. queries: their NaN are looked for one by one, later. Raises InputError,
+        MissingDependency."""
         if not path.is_file():
             raise InputError("a folder is no table" if path.is_dir() else "no such table", where=path, hint=_vectors.HINT)
         suffix = path.suffix.lower()
@@ -47,7 +48,7 @@ class Table:
         if suffix not in ARRAYS:
             return cls.of(module.read(path), where=path)
         held = module.table(path)
-        if held.vectors.size and not np.isfinite(held.vectors[:: max(1, len(held.vectors) // 1000)]).all():
+        if not queries and held.vectors.size and not np.isfinite(held.vectors[:: max(1, len(held.vectors) // 1000)]).all():
             raise InputError("its vectors hold numbers that are none (NaN)", where=path)
         return cls(held.vectors, held.records, held.manifest, path)
 

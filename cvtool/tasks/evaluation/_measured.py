@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvtool import __version__
+from cvtool.tasks.evaluation._page import Page
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Measured:
     single units do not add up to the metrics. many: the same of several weightings at once, B N -> B values a key; made of `statistic` where absent.
     per_unit: N values a metric (nan: none), for the worst pictures. attributes: of each unit the facts by which `--slice` divides them.
     about: what the report says behind the task. extra: further parts of the report, as JSON can hold them. lower: the keys where less is better.
-    primary: the key that `--max-drop` means.
+    primary: the key that `--max-drop` means. page: what the HTML report can show of single units.
     """
 
     task: str
@@ -40,6 +41,7 @@ class Measured:
     backend: str | None = None
     lower: tuple[str, ...] = ()
     primary: str | None = None
+    page: Page | None = None
 
     def weighted(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The metrics of several weightings, B N -> B float64 a key. Raises ValueError where there is no statistic."""

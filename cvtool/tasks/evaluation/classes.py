@@ -18,6 +18,7 @@ from cvtool.records import choose
 from cvtool.tasks.evaluation import Options
 from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._measured import Measured
+from cvtool.tasks.evaluation._page import Page, calibration, scores
 
 OPTIONS = {"classes": "", "per_class": "", "split": "", "data_format": ""}
 FITS = ("folder", ".json", ".jsonl", ".csv")
@@ -102,7 +103,24 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         warnings=warnings,
         lower=("ECE",),
         primary=next(iter(values)),
+        page=_page(measured, [category["name"] for category in table]),
     )
+
+
+def _page(answers: Answers, names: list[str]) -> Page:
+    """What the report shows: of each picture its class and what it was taken for, the surest errors first."""
+
+    def unit(number: int) -> dict[str, Any]:
+        found, score = int(answers.found[number]), answers.confidence[number]
+        taken = names[found] if found >= 0 else "another class" if answers.listed[number] else "nothing"
+        return {"line": f"{names[answers.true[number]]}, taken for {taken}" + ("" if np.isnan(score) else f" ({score:.2f})")}
+
+    def charts() -> dict[str, Any]:
+        there = answers.listed > 0
+        parts = (("scores", scores), ("calibration", calibration))
+        return {key: made for key, make in parts if (made := make(answers.confidence[there], answers.right[there]))}
+
+    return Page(unit, charts, first=np.nan_to_num(answers.confidence))
 
 
 def _known(truth: Side, found: Side) -> tuple[dict[Any, Any], list[str]]:

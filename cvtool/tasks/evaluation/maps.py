@@ -19,6 +19,7 @@ from cvtool.records import choose
 from cvtool.tasks.evaluation import Options
 from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._measured import Measured
+from cvtool.tasks.evaluation._page import Page, labelled
 
 OPTIONS = {
     "classes": "",
@@ -111,7 +112,20 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         warnings=warnings,
         lower=tuple(key for metric, _ in takers for key in metric.lower),
         primary=next(iter(values)),
+        page=Page(unit=lambda number: _shown(*pairs[number], [str(category["name"]) for category in table])),
     )
+
+
+def _shown(found: np.ndarray, true: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Both maps in the classes' colours for the report, and the largest confusion in words."""
+    k = len(names)
+    known = true != IGNORE
+    wrong = np.bincount(true[known].astype(int) * (k + 1) + found[known], minlength=k * (k + 1)).reshape(k, k + 1)
+    np.fill_diagonal(wrong, 0)
+    row, column = divmod(int(wrong.argmax()), k + 1)
+    share = wrong[row, column] / max(1, known.sum())
+    line = f"{share:.1%} of the pixels: {names[row]} taken for {'nothing' if column == k else names[column]}" if share else None
+    return {"pair": {"truth": labelled(true, names), "found": labelled(found, names)}, "line": line}
 
 
 def _truth(gt: Any, options: Options) -> Side:

@@ -21,6 +21,7 @@ from cvtool.metrics.coco import score as coco_score
 from cvtool.tasks.evaluation import Options
 from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._measured import Lazy, Measured
+from cvtool.tasks.evaluation._page import Page
 
 OPTIONS = {"classes": "", "per_class": "", "split": "", "data_format": "", "iou_type": "", "max_det": "", "backend": ""}
 FITS = (".json", ".jsonl", "folder")
@@ -340,4 +341,15 @@ def _joined(
         extra=extra,
         backend=scores.backend if scores else None,
         primary=next(iter(metrics)),
+        page=_page(objects, scores),
     )
+
+
+def _page(objects: Objects, scores: Scores | None) -> Page:
+    @cache
+    def shown() -> Any:
+        from cvtool.tasks.evaluation._objects_page import Shown
+
+        return Shown(objects, scores)
+
+    return Page(lambda number: shown().unit(number), lambda: shown().charts())

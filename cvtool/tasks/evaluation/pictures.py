@@ -15,6 +15,7 @@ from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._files import pairs
 from cvtool.tasks.evaluation._means import infinite, lower_of, means, single, weighted
 from cvtool.tasks.evaluation._measured import Measured
+from cvtool.tasks.evaluation._page import Page
 
 OPTIONS = {"crop": ("The true picture is cut to the size of the other, from its upper left corner.", False)}
 FITS = ("folder", "pictures", ".png", ".jpg")
@@ -52,6 +53,7 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         task="pictures", metrics=dict(means(values)), units=found.names, statistic=single(many), many=many, per_unit=values,
         attributes=found.attributes, params=params, counts=found.counts, matching=found.account,
         warnings=found.warnings + notes + infinite(values, found.names), lower=lower_of(calls, list(values)), primary=next(iter(values)),
+        page=Page(unit=lambda number: {"pair": {"truth": found.gt[number], "found": found.dt[number]}}),
     )  # fmt: skip
 
 

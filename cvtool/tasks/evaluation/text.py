@@ -12,10 +12,12 @@ from cvtool.calls import Call
 from cvtool.data.pairing import first, match_images, plural
 from cvtool.data.sides import Side, image_name
 from cvtool.errors import InputError, UsageError
+from cvtool.metrics._edit_distance import script
 from cvtool.tasks.evaluation import Options
 from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._means import lower_of, single
 from cvtool.tasks.evaluation._measured import Measured
+from cvtool.tasks.evaluation._page import Page
 from cvtool.tasks.evaluation._text_files import Texts, read
 
 OPTIONS: dict[str, str] = {}
@@ -70,7 +72,28 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         extra={"character_confusions": confusions} if any(rate.key == "CER" for rate in rates) else {},
         lower=lower_of(calls, keys),
         primary=keys[0],
+        page=Page(unit=lambda number: _marked(truth.texts[number], said[number])),
     )
+
+
+def _marked(true: str, found: str) -> dict[str, Any]:
+    """Both texts as one, in stretches that are the same, gone or new."""
+    parts: list[list[str]] = []
+    place = 0
+
+    def add(kind: str, text: str) -> None:
+        if text and parts and parts[-1][0] == kind:
+            parts[-1][1] += text
+        elif text:
+            parts.append([kind, text])
+
+    for edit in script(true, found):
+        add("same", true[place : edit.place])
+        add("gone", edit.true or "")
+        add("new", edit.found or "")
+        place = edit.place + (edit.true is not None)
+    add("same", true[place:])
+    return {"text": parts}
 
 
 def _paired(truth: Texts, found: Texts) -> tuple[list[int | None], str, str, list[str]]:

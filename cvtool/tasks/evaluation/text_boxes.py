@@ -21,6 +21,7 @@ from cvtool.metrics.icdar import Regions
 from cvtool.tasks.evaluation import Options
 from cvtool.tasks.evaluation._asked import arguments
 from cvtool.tasks.evaluation._measured import Measured
+from cvtool.tasks.evaluation._page import Page
 from cvtool.tasks.evaluation._text_files import decoded
 
 OPTIONS: dict[str, str] = {}
@@ -69,8 +70,8 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
     read = any(text is not None for one in found.regions for text in one.texts)
     if not read:
         warnings.append("the regions found have no texts: only finding is measured, not reading")
-    rows = [module.counts(one, found.regions[answers[n]] if n in answers else Regions(), **more)[0] for n, one in enumerate(truth.regions)]
-    counted = np.stack(rows)  # N 4
+    both = [(one, found.regions[answers[n]] if n in answers else Regions()) for n, one in enumerate(truth.regions)]
+    counted = np.stack([module.counts(one, other, **more)[0] for one, other in both])  # N 4
 
     def many(weights: np.ndarray) -> dict[str, np.ndarray]:
         return module.figures(np.asarray(weights, np.float64) @ counted, read=read)
@@ -103,7 +104,22 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         matching=pairing.account.replace("detected image", "picture").replace("without detections", "in which nothing was found"),
         warnings=warnings,
         primary="hmean",
+        page=Page(unit=lambda number: _shown(*both[number], module.counts(*both[number], **more)[1])),
     )
+
+
+def _shown(true: Regions, found: Regions, pairs: list[tuple[int, int]]) -> dict[str, Any]:
+    """Regions of both sides as marks of the report."""
+    met, right = ({pair[side] for pair in pairs} for side in (0, 1))
+
+    def mark(regions: Regions, i: int, state: str) -> dict[str, Any]:
+        score = {} if np.isnan(regions.scores[i]) else {"score": regions.scores[i]}
+        return {"label": regions.texts[i] or "", "state": state, "polygons": [regions.corners[i].ravel().tolist()]} | score
+
+    return {
+        "truth": [mark(true, i, "met" if i in met or true.spared[i] else "missed") for i in range(len(true.corners))],
+        "found": [mark(found, i, "right" if i in right else "wrong") for i in range(len(found.corners))],
+    }
 
 
 def _side(source: Any, stdin: IO[bytes] | None, *, truth: bool) -> _Read:

@@ -61,8 +61,8 @@ class Supervised:
             self.ema.load_state_dict(state["ema"])
 
 
-def make(model: nn.Module, recipe: Mapping[str, Any], *, offline: bool = False) -> Supervised:
-    """The step as a recipe describes it (keys optimizer, lr, weight_decay, momentum, debias, ema, l1)."""
+def make(model: nn.Module, recipe: Mapping[str, Any], kind: type[Supervised] = Supervised, *, offline: bool = False) -> Supervised:
+    """The step as a recipe describes it (keys optimizer, lr, weight_decay, momentum, debias, ema, l1). kind: its class."""
     chosen = {key: recipe[key] for key in ("lr", *optim.KEYS)}
     penalty = (lambda trained: regularize.penalty(trained, recipe)) if recipe["l1"] else None
-    return Supervised(model, optim.make(recipe["optimizer"], **chosen), ema=recipe["ema"], penalty=penalty, groups=recipe.get("groups"))
+    return kind(model, optim.make(recipe["optimizer"], **chosen), ema=recipe["ema"], penalty=penalty, groups=recipe.get("groups"))

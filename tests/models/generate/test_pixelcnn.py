@@ -94,8 +94,8 @@ def test_it_learns_glyphs_to_fewer_than_2_bits_a_dimension_and_completes_them(da
     model, _ = weights.load(str(run))
     picture = np.array(Image.open(tmp_path / "glyphs" / "000.png").convert("RGB"))
     image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
-    mask[:, 8:] = True
+    mask = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    mask[:, :, 8:] = True
     done = model.fill(image, mask, 3)
     assert torch.equal(done[:, :, :8], image[:, :, :8])  # the known half
     completed = done[0, 0, 8:]
@@ -128,6 +128,6 @@ def test_samples_are_drawn_value_by_value_by_seed_and_number():
     with pytest.raises(ValueError, match="no classes"):
         model.sample(1, 0, [1])
     with pytest.raises(ValueError, match="masks"):
-        model.fill(torch.zeros(1, 3, 8, 8), torch.ones(1, 4, 8, dtype=torch.bool), 0)
+        model.fill(torch.zeros(1, 3, 8, 8), torch.ones(1, 8, 8, dtype=torch.bool), 0)
     with pytest.raises(UsageError, match="width"):
         built(width=0)
