@@ -83,9 +83,10 @@ class SemanticMap(Result):
 
 @dataclass(frozen=True)
 class Picture(Result):
-    """A picture that was made. As a target it is empty: what is learned from is the picture that it stands beside."""
+    """A picture that was made. As a target it has no pixels: what is learned from is the picture that it stands beside."""
 
     pixels: Array = None  # H W 3 uint8 RGB; None in a target
+    hole: Array = None  # H W bool, targets only: which of its pixels are to be filled, for a model that learns that
 
 
 @dataclass(frozen=True)

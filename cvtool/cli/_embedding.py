@@ -17,7 +17,7 @@ from cvtool.errors import UsageError
 if TYPE_CHECKING:
     from cvtool.records import Record
 
-OPTIONS = ("cluster", "dedupe", "pairs", "knn", "search")  # options that are actions
+OPTIONS = ("cluster", "dedupe", "pairs", "knn_labels", "search")  # options that are actions
 WORDS = ("search", "gallery", "identify", "verify", "match", "match3d")  # words that are, in front of the inputs
 
 _COMMON = {"output", "format", "overwrite", "config", "quiet", "verbose"}
@@ -29,7 +29,7 @@ EFFECTS = {  # action -> options that mean something to it
     "cluster": _COMMON | {"cluster", "k", "distance", "grid", "seed"},
     "dedupe": _COMMON | {"dedupe", "threshold", "distance"},
     "pairs": _COMMON | _SHOWING | _HOW | {"pairs", "threshold", "distance", "json"},
-    "knn": _COMMON | _SHOWING | {"knn", "search", "k", "threshold", "distance", "json", "resume"},
+    "knn_labels": _COMMON | _SHOWING | {"knn_labels", "search", "k", "threshold", "distance", "json", "resume"},
     "gallery add": _COMMON | _SHOWING | _HOW | {"gallery", "name"},
     "gallery remove": {"gallery", "name", "config", "quiet", "verbose"},
     "gallery list": {"gallery", "json", "config", "quiet", "verbose"},
@@ -104,7 +104,7 @@ def knn(given: Given) -> None:
     if not queries and given["threshold"] is not None:
         raise UsageError("--threshold has no effect without --search TABLE", hint="leave it out")
     table = _table(given["search"] if queries else Path(given["inputs"][0]))
-    labels, notes = task.labels_of(table, given["knn"])
+    labels, notes = task.labels_of(table, given["knn_labels"])
     for note in notes:
         Console("embed", quiet=given["quiet"]).say(note)
     k = given["k"] or 5
@@ -271,7 +271,7 @@ def match(given: Given) -> None:
     records = list(inputs.read(given["inputs"], images=given["images"])) if given["inputs"] else []
     if len(records) != 2:
         raise UsageError(f"match compares two pictures, not {len(records)}", hint="cvtool embed match a.png b.png -m REF")
-    model = choose(given["model"], "embed")
+    model = choose(given["model"], "embed" if given["layer"] is None else None)
 
     from cvtool.tasks.embedding.match import match as task
 
@@ -290,7 +290,7 @@ def match3d(given: Given) -> None:
 
 
 ACTIONS = {
-    "embed": embed, "search": search, "cluster": cluster, "dedupe": dedupe, "pairs": pairs, "knn": knn, "gallery add": gallery_add,
+    "embed": embed, "search": search, "cluster": cluster, "dedupe": dedupe, "pairs": pairs, "knn_labels": knn, "gallery add": gallery_add,
     "gallery remove": gallery_remove, "gallery list": gallery_list, "identify": identify, "verify": verify, "match": match, "match3d": match3d,
 }  # fmt: skip
 
@@ -340,7 +340,7 @@ def _as_made(given: Given, table: Any) -> None:
     if given["model"] is not None:
         from cvtool.tasks._choose import choose
 
-        table.accept({**made, "model": str(choose(given["model"], "embed"))} if made.get("model") else {}, table.where)
+        table.accept({**made, "model": str(choose(given["model"], None if made.get("layer") else "embed"))} if made.get("model") else {}, table.where)
     given["model"] = given["model"] or table.model
     if given["model"] is None:
         raise UsageError("which model embeds the query? the table does not say", hint="-m the one that made it")

@@ -43,7 +43,7 @@ def predict(
 
     from cvtool.tasks._choose import choose
 
-    reference = choose(given["model"], verb)
+    reference = choose(given["model"], verb if given.get("layer") is None else None)
     console.detail(f"model {reference}")
     records = _shard(records, ranks.part if ranks else part)
     task = _task(verb)

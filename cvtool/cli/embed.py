@@ -72,7 +72,7 @@ def main(
     cluster: Cluster = None,
     dedupe: Dedupe = None,
     pairs: Pairs = None,
-    knn: Knn = None,
+    knn_labels: Knn = None,
     k: Count = None,
     gallery: Gallery = None,
     name: Name = None,
@@ -103,22 +103,26 @@ def main(
     action = _action(given)
     typed = {option for option in context.params if getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"}
     for option in sorted(typed - actions.EFFECTS[action] - {"inputs"}):
-        others = [name for name in actions.EFFECTS if option in actions.EFFECTS[name]]
-        shown = {"k": "-k", "files_from": "--files0-from"}.get(option, f"--{option.replace('_', '-')}")
-        raise UsageError(f"{shown} has no effect {_with(action)}", hint=f"it has {' or '.join(map(_with, others))}" if others else None)
+        others = [_with(name) for name in actions.EFFECTS if option in actions.EFFECTS[name]]
+        raise UsageError(f"{_spelt(option)} has no effect {_with(action)}", hint=f"it has {' or '.join(others[:4])}" if others else None)
     actions.ACTIONS[action](given)
 
 
 def _with(action: str) -> str:
     """An action in words: `with --search`, `with gallery add`."""
-    return "without an action" if action == "embed" else f"with --{action}" if action in actions.OPTIONS else f"with `{action}`"
+    return "without an action" if action == "embed" else f"with {_spelt(action)}" if action in actions.OPTIONS else f"with `{action}`"
+
+
+def _spelt(option: str) -> str:
+    """A parameter as it is typed."""
+    return {"k": "-k", "files_from": "--files0-from", "knn_labels": "--knn"}.get(option, f"--{option.replace('_', '-')}")
 
 
 def _action(given: dict[str, Any]) -> str:
     """What is asked for: a word in front, which is taken off, or an option. Raises UsageError for two at once."""
     words = given["inputs"]
     asked = [name for name in actions.OPTIONS if given[name] is not None]
-    if "knn" in asked and "search" in asked:
+    if "knn_labels" in asked and "search" in asked:
         asked.remove("search")
     if words and words[0] in actions.WORDS and not os.path.lexists(words[0]):
         word = words.pop(0)
@@ -131,5 +135,6 @@ def _action(given: dict[str, Any]) -> str:
             word = f"gallery {words.pop(0)}"
         asked += [word] if word != "search" else []
     if len(asked) > 1:
-        raise UsageError(f"{asked[0]} and {asked[1]} exclude each other", hint="one at a time")
+        both = " and ".join(_spelt(name) if name in actions.OPTIONS else name for name in asked[:2])
+        raise UsageError(f"{both} exclude each other", hint="one at a time")
     return asked[0] if asked else "embed"

@@ -208,7 +208,9 @@ def _encoded(filled: Filled, suffix: str) -> tuple[bytes, int]:
     from cvtool import archives
     from cvtool.data import rewrite
 
-    assert filled.original is not None and filled.values is not None and filled.changed is not None
+    assert filled.original is not None
+    assert filled.values is not None
+    assert filled.changed is not None
     kind, how = KINDS.get(suffix, KINDS[".png"])
     if kind == filled.original.kind and not filled.changed.any() and not filled.record.get("page"):
         source = filled.record.source()
@@ -221,5 +223,3 @@ def _encoded(filled: Filled, suffix: str) -> tuple[bytes, int]:
     except (OSError, ValueError) as error:
         raise CvtoolError(f"{filled.record.name} cannot be written as {kind}", hint="use a name in .png") from error
     return data, 0 if rewrite.keeps(filled.original, kind) else rewrite.change(filled.original, data, ~filled.changed)
-
-

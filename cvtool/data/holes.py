@@ -27,7 +27,7 @@ def of_picture(source: images.Source) -> np.ndarray:
     """The hole that a mask picture shows. Raises InputError for a file that cannot be read and for one with transparency."""
     with images.opened(source) as image:
         upright, _ = images.turned(image)
-        if "A" in upright.getbands() and upright.getchannel("A").getextrema()[0] < 255:
+        if "A" in upright.getbands() and int(np.asarray(upright.getchannel("A")).min(initial=255)) < 255:
             raise InputError("the mask is transparent in places, where it says neither hole nor not", hint="make it black and white")
         if upright.mode == "P":
             indices, table = np.array(upright), np.array(upright.getpalette("RGB"), np.int64).reshape(-1, 3)

@@ -18,9 +18,10 @@ from cvtool.data.augment import BatchPart, Pipeline, repeated
 from cvtool.data.dataset import Dataset, Sample
 from cvtool.data.parcel import Parcel, packed
 from cvtool.errors import InputError
+from cvtool.ops.freeform import Freeform
 
 GRACE = 60  # seconds that a worker outlives a SIGTERM
-_ORDER, _AUGMENT, _MIX, _REPLACE = 0, 1, 2, 3  # streams of random numbers that must not meet
+_ORDER, _AUGMENT, _MIX, _REPLACE, _HOLE = 0, 1, 2, 3, 4  # streams of random numbers that must not meet
 TRIES = 50  # pictures that may stand in for one that cannot be read
 NAMED = 5  # that `news` names at a time
 EMPTY = Batch(torch.empty(0, 3, 0, 0), torch.empty(0, 0, 0, dtype=torch.bool), [])
@@ -47,6 +48,7 @@ class Loader:
 
     prepare: pictures and targets -> Batch (the model's own).
     augment: for each picture, before `prepare`. batch_augment: for each batch, after it, by random numbers of (seed, epoch, its entries).
+    holes: what each picture gets to be filled, drawn for the size that `prepare` makes, of (seed, epoch, entry).
     repeats: copies of a picture in a batch, each augmented in its own way (`augment.repeated` says what an epoch is then).
     sampler: epoch -> the indices of its pictures in their order, some maybe several times, always as many; None for each picture once.
     workers: processes that make batches; 0 makes them here, `ahead` of them by one thread.
@@ -67,6 +69,7 @@ class Loader:
         seed: int = 0,
         augment: Pipeline | None = None,
         batch_augment: Sequence[BatchPart] = (),
+        holes: Freeform | None = None,
         repeats: int = 1,
         shuffle: bool = True,
         workers: int = 0,
@@ -82,7 +85,7 @@ class Loader:
         if batch_size < 1:
             raise ValueError(f"a batch holds at least one picture, not {batch_size}")
         self.dataset, self.prepare, self.augment = dataset, prepare, augment
-        self.batch_augment, self.repeats = tuple(batch_augment), repeats
+        self.batch_augment, self.holes, self.repeats = tuple(batch_augment), holes, repeats
         self.batch_size, self.seed, self.shuffle, self.workers, self.ahead, self.single = batch_size, seed, shuffle, workers, ahead, single
         self.sampler, self.unreadable, self.pin = sampler, unreadable, pin
         self.part, self.deal = part, deal
@@ -111,7 +114,7 @@ class Loader:
 
     def make(self, epoch: int, entries: Sequence[int]) -> Loaded:
         """One batch of the plan."""
-        pixels, targets, names, indices, bad = [], [], list[str](), list[int](), dict[int, InputError]()
+        pixels, targets, names, indices, taken, bad = [], [], list[str](), list[int](), list[int](), dict[int, InputError]()
         for entry in entries:
             if (found := self._found(epoch, entry, bad)) is None:
                 continue
@@ -123,14 +126,23 @@ class Loader:
             targets.append(target)
             names.append(str(sample.record.get("file_name", index)))
             indices.append(index)
+            taken.append(entry)
         if not pixels:
             return Loaded(EMPTY, names, indices, bad)
         batch = self.prepare(pixels, targets, **self._format)
+        if self.holes is not None:
+            batch.targets = [replace(target, hole=self._hole(batch, epoch, entry)) for target, entry in zip(batch.targets or [], taken, strict=True)]
         if self.batch_augment:
             rng = np.random.default_rng((self.seed, _MIX, epoch, *entries))
             for part in self.batch_augment:
                 batch = part(batch, rng)
         return Loaded(batch, names, indices, bad)
+
+    def _hole(self, batch: Batch, epoch: int, entry: int) -> torch.Tensor:
+        """H W bool, as large as the batch's pictures."""
+        assert self.holes is not None
+        height, width = batch.images.shape[-2:]
+        return torch.from_numpy(self.holes.draw(width, height, np.random.default_rng((self.seed, _HOLE, epoch, entry))))
 
     def made(self, epoch: int, entries: Sequence[int]) -> Loaded:
         """This process's part of a batch of the plan."""

@@ -136,7 +136,9 @@ def read(source: images.Source, *, page: int = 0) -> Original:
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         if image.mode != "I;16" and any(";16" in str(tile) for tile in getattr(image, "tile", ())) and not image.mode.startswith("I"):
             raise InputError("16 bits a channel in colour, of which 8 would be left", hint="convert it to 8 bits first")
-        info = {key: image.info[key] for key in ("icc_profile", "dpi", "comment", "progressive", "adobe_transform", "compression") if key in image.info}
+        info: dict[str, Any] = {
+            key: image.info[key] for key in ("icc_profile", "dpi", "comment", "progressive", "adobe_transform", "compression") if key in image.info
+        }
         tables = sampling = None
         if kind == "JPEG":
             tables = [list(table) for _, table in sorted(image.quantization.items())]  # type: ignore[attr-defined]
@@ -172,7 +174,7 @@ def _seen(image: Image.Image, values: np.ndarray, mode: str) -> np.ndarray:
 def _held(image: Image.Image, kind: str) -> Image.Image:
     """The picture in a mode that the format can hold. Raises InputError where that would lose transparency or depth."""
     held = _HELD.get(kind, NATIVE)
-    if image.mode in held or image.mode.startswith("I;16") and "I;16" in held:
+    if image.mode in held or (image.mode.startswith("I;16") and "I;16" in held):
         return image
     if image.mode.startswith("I;16"):
         raise InputError(f"{kind} does not hold 16 bits", hint="use a name in .png or .tif")

@@ -1,4 +1,4 @@
-"""Channel-wise fully connected layer: every place of a map hears of every other, and channels do not mix (Pathak 2016, arXiv:1604.07379, section 3.1)."""
+"""Channel-wise fully connected layer: every place of a map hears of all others, and no channel of another (Pathak 2016, arXiv:1604.07379)."""
 
 from __future__ import annotations
 

@@ -29,12 +29,12 @@ def timestep_embedding(t: Tensor, channels: int, *, base: float = 10_000.0) -> T
 class Residual(nn.Module):
     """B C H W and what is told, B E -> B D H W: norm, swish, 3 x 3; + linear(swish(told)); norm, swish, dropout, 3 x 3; + what came."""
 
-    def __init__(self, inputs: int, outputs: int, told: int, dropout: float) -> None:
+    def __init__(self, inputs: int, outputs: int, told: int, groups: int, dropout: float) -> None:
         super().__init__()
-        self.norm1 = norm("group", inputs, eps=EPS)
+        self.norm1 = norm("group", inputs, groups=groups, eps=EPS)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.told = nn.Linear(told, outputs)
-        self.norm2 = norm("group", outputs, eps=EPS)
+        self.norm2 = norm("group", outputs, groups=groups, eps=EPS)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
@@ -48,10 +48,10 @@ class Residual(nn.Module):
 class Attention(nn.Module):
     """B C H W -> the same: each place takes from all places, h heads, added to what came."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, groups: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = norm("group", channels, eps=EPS)
+        self.norm = norm("group", channels, groups=groups, eps=EPS)
         self.inside = nn.Linear(channels, 3 * channels)
         self.outside = nn.Linear(channels, channels)
 
@@ -109,12 +109,13 @@ class DiffusionUNet(nn.Module):
     """B C H W, times B counted from 0 (and classes B int64) -> B D H W. H and W are multiples of 2^(levels - 1).
 
     width: C of the first level, times one of `multiples` at each. blocks: on each level down; up it is one more. attention: levels with attention,
-    from 0 on; the middle has it always. classes: rows of a table of embeddings that are added to the time's, 0 for none.
+    from 0 on; the middle has it always. groups: of the norms; with fewer than 4 channels each they would take away most of what a block is told.
+    classes: rows of a table of embeddings that are added to the time's, 0 for none.
     """
 
     def __init__(
         self, inputs: int, outputs: int, *, width: int = 128, multiples: Sequence[int] = (1, 2, 2, 2), blocks: int = 2,
-        attention: Collection[int] = (1,), heads: int = 1, dropout: float = 0.0, classes: int = 0,
+        attention: Collection[int] = (1,), heads: int = 1, groups: int = 32, dropout: float = 0.0, classes: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         told, self.width = 4 * width, width
@@ -123,7 +124,8 @@ class DiffusionUNet(nn.Module):
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
 
         def stage(sizes: Sequence[tuple[int, int]], attends: bool, change: nn.Module | None) -> Stage:
-            return Stage([Residual(a, b, told, dropout) for a, b in sizes], [Attention(b, heads) for _, b in sizes if attends], change)
+            attentions = [Attention(b, heads, groups) for _, b in sizes if attends]
+            return Stage([Residual(a, b, told, groups, dropout) for a, b in sizes], attentions, change)
 
         widths = [width * multiple for multiple in multiples]
         last, skips = len(widths) - 1, [width]  # channels of the maps that go over
@@ -135,7 +137,11 @@ class DiffusionUNet(nn.Module):
             skips += [wide] * (blocks + (level < last))
             channels = wide
         self.middle = nn.ModuleList(
-            [Residual(channels, channels, told, dropout), Attention(channels, heads), Residual(channels, channels, told, dropout)]
+            [
+                Residual(channels, channels, told, groups, dropout),
+                Attention(channels, heads, groups),
+                Residual(channels, channels, told, groups, dropout),
+            ]
         )
         for level, wide in reversed(list(enumerate(widths))):
             sizes = []
@@ -144,7 +150,7 @@ class DiffusionUNet(nn.Module):
                 channels = wide
             up.append(stage(sizes, level in attention, Up(wide) if level else None))
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
-        self.norm = norm("group", channels, eps=EPS)
+        self.norm = norm("group", channels, groups=groups, eps=EPS)
         self.last = nn.Conv2d(channels, outputs, 3, padding=1)
         self._initialise()
 

@@ -15,7 +15,7 @@ class PartialConv(nn.Module):
 
         x' = W^T (X * M) sum(1) / sum(M) + b   where sum(M) > 0, else 0
 
-    sum(1) is that of a mask that is full, with the same zeros around it: where all is known, this is an ordinary convolution up to the picture's edge.
+    sum(1) is that of a mask that is full, with the same zeros around it: where all is known, this is an ordinary convolution, at the edge as well.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, bias: bool = True) -> None:

@@ -45,7 +45,7 @@ class SpectralConv2d(nn.Conv2d):
 
 
 class SNPatchDiscriminator(nn.Sequential):
-    """Picture, mask and guidance B C H W -> B C' H / 2^L W / 2^L, numbers that are not squashed; each is a verdict on a patch by a feature of its own.
+    """Picture, mask and guidance B C H W -> B C' H / 2^L W / 2^L, not squashed; each is a verdict on a patch by a feature of its own.
 
     widths: channels of the L layers of 5 x 5 and stride 2, LeakyReLU after all but the last. In the paper 64, 128 and four times 256: verdicts see
     the whole of a picture of 256 pixels.

@@ -22,9 +22,9 @@ LAYERS = ("pool1", "pool2", "pool3")
 def irregular_holes(made: Tensor, target: Tensor, hole: Tensor, *, features: Features, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
     """The six terms, each times its weight. made, target: I_out and I_gt, B 3 H W, in [0, 1]; hole: B 1 H W bool, True = hole (the paper's M is 0).
 
-    comp is what was made in the hole and the target elsewhere. `valid`, `hole`: sum of |made - target| there, over all numbers of the picture (eq. 1);
-    `perceptual`: mean |difference| of the layers' maps, of made and of comp (eq. 2); `style_out`, `style_comp`: that of their Gram matrices, of made
-    and of comp (eq. 3, 4); `tv`: differences between neighbours in comp where both lie in the hole widened by a pixel, over all its numbers (eq. 6).
+    comp is what was made in the hole and the target elsewhere. `valid`, `hole`: sum of |made - target| there, over all numbers of the picture;
+    `perceptual`: mean |difference| of the layers' maps, of made and of comp (eq. 3); `style_out`, `style_comp`: that of their Gram matrices, of made
+    and of comp (eq. 4, 5); `tv`: differences between neighbours in comp where both lie in the hole widened by a pixel, over all its numbers (eq. 6).
     """
     difference = (made - target).abs()
     comp = torch.where(hole, made, target)

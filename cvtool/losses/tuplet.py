@@ -11,6 +11,8 @@ KINDS = ("embeddings",)
 
 
 def tuplet(z: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
-    """max(0, max_n a.n - a.p) over each anchor and positive. z: B D; labels: B int64. Only the hardest negative gets a gradient; `infonce` is above it."""
+    """max(0, max_n a.n - a.p) over each anchor and positive. z: B D; labels: B int64.
+
+    Only the hardest negative gets a gradient; `infonce` is above it."""
     ap, an = by_positive(z @ z.T, labels)
     return reduced((an.amax(1) - ap).clamp(min=0), reduction)

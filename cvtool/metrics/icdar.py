@@ -38,8 +38,9 @@ class Regions:
     scores: list[float] = field(default_factory=list)
 
 
-def counts(true: Regions, found: Regions, *, iou: float = 0.5, min_score: float = 0.0) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """(4 whole numbers: regions to be found, regions found that count, paired, paired and read right; the pairs, positions of both).
+def counts(true: Regions, found: Regions, *, iou: float = 0.5, min_score: float = 0.0) -> tuple[np.ndarray, list[tuple[int, int]], set[int]]:
+    """(4 whole numbers: regions to be found, regions found that count, paired, paired and read right; the pairs, positions of both; the found ones
+    that do not count, because they lie in what need not be found or because of their score).
 
     iou: the overlap to exceed. min_score: found regions of a lower score are left out; those without a score stay. Raises UsageError.
     """
@@ -53,6 +54,7 @@ def counts(true: Regions, found: Regions, *, iou: float = 0.5, min_score: float 
     overlap = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     spared = np.array(true.spared, bool)
     free = ~(inside[spared] > COVERED).any(0)
+    out = set(range(len(found.corners))) - {kept[j] for j in np.flatnonzero(free)}
     found_count, pairs, right = int(free.sum()), [], 0
     for i in np.flatnonzero(~spared):
         hits = np.flatnonzero(free & (overlap[i] > iou))
@@ -60,7 +62,7 @@ def counts(true: Regions, found: Regions, *, iou: float = 0.5, min_score: float 
             free[hits[0]] = False
             pairs.append((int(i), kept[hits[0]]))
             right += _read_right(true.texts[i], found.texts[kept[hits[0]]])
-    return np.array([(~spared).sum(), found_count, len(pairs), right], float), pairs
+    return np.array([(~spared).sum(), found_count, len(pairs), right], float), pairs, out
 
 
 def _read_right(true: str | None, found: str | None) -> bool:

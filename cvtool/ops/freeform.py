@@ -35,9 +35,18 @@ class Freeform:
     share: float | None = None
 
     def __post_init__(self) -> None:
-        for name, low, high in (("vertices", 1, 1000), ("stroke", 0, 1), ("length", 0, 4), ("angle", 0, 360), ("spread", 0, 360), ("strokes", 1, 1000)):
+        for name, low, high in (
+            ("vertices", 1, 1000),
+            ("stroke", 0, 1),
+            ("length", 0, 4),
+            ("angle", 0, 360),
+            ("spread", 0, 360),
+            ("strokes", 1, 1000),
+        ):
             if not low <= getattr(self, name) <= high or (low == 0 and name in ("stroke", "length") and getattr(self, name) == 0):
                 raise UsageError(f"{name}={getattr(self, name):g} is not between {low} and {high}")
+            if name in ("vertices", "strokes") and getattr(self, name) % 1:
+                raise UsageError(f"{name}={getattr(self, name):g} is no whole number")
         if self.share is not None and not 0 < self.share <= 0.9:
             raise UsageError(f"share={self.share:g} is not above 0 and at most 0.9")
 

@@ -110,7 +110,7 @@ def ranks(queries: np.ndarray, rows: np.ndarray, distance: str = "cosine") -> np
 
 def recall(queries: np.ndarray, rows: np.ndarray, counts: tuple[int, ...] = (1, 5, 10), distance: str = "cosine") -> dict[str, float]:
     """`recall@k` of paired sets N D, N D: queries whose own row is among the k nearest; and `recall@k back`, from the rows to the queries."""
-    found = {}
+    found: dict[str, float] = {}
     for name, (a, b) in {"": (queries, rows), " back": (rows, queries)}.items():
         place = ranks(np.asarray(a), np.asarray(b), distance)
         found |= {f"recall@{k}{name}": float((place < k).mean()) for k in counts}

@@ -7,16 +7,18 @@ from cvtool.errors import UsageError
 from cvtool.registry import Reference
 
 
-def choose(text: str | None, verb: str) -> Reference:
-    """The reference of a model that the verb takes.
+def choose(text: str | None, verb: str | None) -> Reference:
+    """The reference of a model that the verb takes; None: any model, for all of them have layers.
 
     Raises ModelError for an unknown name (with a suggestion) and UsageError where none was named, or where the model is for another verb.
     """
     if not text:
-        some = examples(verb)
+        some = examples(verb or "embed")
         hint = f"for example -m {', -m '.join(some)}; `cvtool models list` shows all" if some else "`cvtool models list` shows all"
         raise UsageError("which model? -m is missing", hint=hint)
     reference = registry.parse(text)
+    if verb is None:
+        return reference
     verbs = verbs_of(reference)
     if verb not in verbs:
         others = " or ".join(f"`cvtool {other}`" for other in verbs)

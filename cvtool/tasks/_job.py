@@ -20,7 +20,7 @@ from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
 from cvtool.runtime.device import check_precision, deterministic, seed_everything
 from cvtool.tasks import _fit
 from cvtool.tasks._predictor import out_of_memory
-from cvtool.tasks._sets import Sets, kind_of, needs_of
+from cvtool.tasks._sets import Sets, kind_of, measured_by, needs_of
 from cvtool.tasks._start import start_from
 from cvtool.tasks.chain import LOOKS_FIRST
 from cvtool.train import arguments, compiled, environment, find_lr, initialize, regularize, sanity, schedule, sharded, steps, synced, transfer
@@ -203,7 +203,7 @@ class Job:
                 self.val_loader,
                 device=self.device,
                 precision=recipe["precision"],
-                kind=getattr(self.model, "measured", kind_of(self.model)),
+                kind=measured_by(self.model),
                 check=loop.check,
                 world=self.world,
                 in_step=self.sharded is not None,
@@ -248,7 +248,7 @@ class Job:
                 self.reporter.detail(line)
         if state is None and LOOKS_FIRST in self.plan.made and loop.validate is not None:
             self.look_first(loop, log)
-        check = sanity.Overfit(loop, kind_of(self.model)) if self.recipe["overfit"] else None
+        check = sanity.Overfit(loop, measured_by(self.model)) if self.recipe["overfit"] else None
         try:
             loop.run()
         except (RuntimeError, MemoryError) as error:

@@ -72,6 +72,7 @@ class Sets:
         more: dict[str, Any] = {
             "batch_size": recipe["batch_size"], "seed": recipe["seed"], "workers": workers, "ahead": 2 if device.type == "cuda" else 0,
             "channels_last": recipe["channels_last"], "pin": device.type == "cuda", "part": part,
+            "holes": getattr(model, "holes", None),
         }  # fmt: skip
         return (
             Loader(
@@ -128,8 +129,13 @@ def needs_of(model: Any) -> tuple[str, ...]:
 
 
 def kind_of(model: Any) -> str:
-    """What its validation measures: "pictures" (nothing but losses), "boxes", "semantic" (classes of pixels) or "labels" (of pictures)."""
+    """What it learns from: "pictures" (nothing but them), "boxes", "semantic" (classes of pixels) or "labels" (of pictures)."""
     return next((kind for kind in ("pictures", "semantic", "labels") if kind in needs_of(model)), "boxes")
+
+
+def measured_by(model: Any) -> str:
+    """What its validation measures: its `measured`, such as "vectors" (how near embeddings of a class are), else what it learns from."""
+    return getattr(model, "measured", None) or kind_of(model)
 
 
 def cache_bytes(text: str, records: Sequence[Record]) -> int:

@@ -73,9 +73,7 @@ def _around(left: np.ndarray, size: int) -> tuple[Window, np.ndarray]:
     rows, columns = boxes[0]
     side = max(size, 2 * max(rows.stop - rows.start, columns.stop - columns.start))
     middle = (columns.start + columns.stop) // 2, (rows.start + rows.stop) // 2
-    window = Window(
-        _placed(middle[0] - side // 2, side, width), _placed(middle[1] - side // 2, side, height), min(side, width), min(side, height)
-    )
+    window = Window(_placed(middle[0] - side // 2, side, width), _placed(middle[1] - side // 2, side, height), min(side, width), min(side, height))
     margin = side // 8
     inner = (
         window.top + margin * (window.top > 0), window.top + window.height - margin * (window.top + window.height < height),

@@ -30,7 +30,7 @@ Report = Callable[[str], None]
 class Hole:
     """Where the hole of each picture comes from: of mask, boxes and freeform all that are given, else the record's own annotations.
 
-    boxes: x, y, w, h in pixels. freeform: random strokes over at least that share. invert: what is no hole is one, of a mask. dilate, feather: pixels.
+    boxes: x, y, w, h in pixels. freeform: random strokes over at least that share. invert: of a mask, black is hole. dilate, feather: pixels.
     """
 
     mask: Masks | None = None
@@ -124,7 +124,6 @@ def inpaint(
     """
     reference = registry.parse(model) if isinstance(model, str) else model
     chosen = {key: value for key, value in (options or {}).items() if value is not None}
-    loaded: Loaded | None = None
     with pool.lease(reference, device=device, precision=precision, offline=offline) as loaded:
         takes = _check(loaded, chosen, seed, hole)
         if facts is not None:
@@ -187,7 +186,9 @@ def _filled(
         with torch.inference_mode(), loaded.autocast():
             made = loaded.model.fill(images.to(loaded.device), masks.to(loaded.device), **options)
         if not made.isfinite().all():
-            raise ModelError(f"{loaded.reference} made a picture that is NaN or infinite", hint="its weights are damaged, or fp16 is too narrow for it")
+            raise ModelError(
+                f"{loaded.reference} made a picture that is NaN or infinite", hint="its weights are damaged, or fp16 is too narrow for it"
+            )
         return made
 
     picture = _surroundings.fill(original.seen, changed, loaded.model, show, tile=tile)

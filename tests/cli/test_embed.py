@@ -84,6 +84,15 @@ def test_a_layer_is_what_a_forward_hook_sees(run, photos, net, tmp_path):
             run("photos", "-m", path, *words, "-o", "x.npy")
 
 
+def test_any_model_has_layers(run, photos):
+    torch.manual_seed(0)
+    for name, layer, width in (("faster-rcnn.tiny@none", "backbone", None), ("unet.tiny@none", "classifier", None), ("timm:resnet10t@none", "layer1", 64)):
+        rows = run("photos/more", "-m", name, "--layer", layer, "--img-size", 64) if width else run("photos/more", "-m", name, "--layer", layer)
+        assert len(rows[0]["embedding"]) == (width or len(rows[0]["embedding"])) > 3
+    with pytest.raises(UsageError, match="no model for embed"):
+        run("photos", "-m", "faster-rcnn.tiny@none")
+
+
 @pytest.mark.system("cnn-features")
 def test_resnet50_gives_2048_numbers_a_picture(run, photos):
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ EXAMPLES = {
     "labels": (torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 3, 0])),
     "semantic": (torch.randn(2, 3, 5, 6), torch.randint(0, 3, (2, 5, 6))),
     "pictures": (torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24)),
+    "embeddings": (torch.randn(8, 5), torch.tensor([0, 0, 1, 1, 2, 2, 0, 1])),
     "boxes": (torch.tensor([[0.0, 0, 4, 4], [1, 1, 3, 5]]), torch.tensor([[1.0, 0, 5, 4], [1, 2, 3, 6]])),
 }
 PLAIN = [(name, kind) for name in losses.names() for kind in losses.catalogue()[name]["KINDS"] if not losses.catalogue()[name]["STEP"]]
@@ -46,7 +47,8 @@ def test_each_gives_a_finite_scalar_with_a_gradient_to_the_prediction(name, kind
     prediction.requires_grad_()
     network = f":net={small_network}" + ("" if name == "identity" else ",layer=relu1_1/relu2_1") if hasattr(losses.get(name), "make") else ""
     criterion = losses.compose(name + network, kind)
-    beside = {"weights": torch.ones(2, 5, 6)} if "weights" in criterion.beside else {}
+    known = {"weights": torch.ones(2, 5, 6), "templates": torch.randn(3, 5)}
+    beside = {key: value for key, value in known.items() if key in criterion.beside}
     (value,) = criterion(prediction, target, **beside).values()
     assert value.shape == ()
     assert value.isfinite()

@@ -102,6 +102,7 @@ def test_half_an_overlap_is_not_enough():
     [("Stop", "STOP", 1), ("Stop!", "stop", 1), ('"Stop"', "stop", 1), ("stop", "stop!", 0), ("stop", "step", 0), ("!", "", 1), ("a", None, 0)],
 )
 def test_reading_is_compared_as_in_the_competition(true, found, right):
-    counted, pairs = icdar.counts(Regions([SQUARE], [true], [False], [np.nan]), Regions([SQUARE], [found], [False], [np.nan]))
+    counted, pairs, out = icdar.counts(Regions([SQUARE], [true], [False], [np.nan]), Regions([SQUARE], [found], [False], [np.nan]))
     assert counted.tolist() == [1, 1, 1, right]
     assert pairs == [(0, 0)]
+    assert not out

@@ -18,7 +18,7 @@ from cvtool import categories, registry, weights
 from cvtool.batch import Prepare
 from cvtool.data.dataset import Sample
 from cvtool.records import Record
-from cvtool.results import Boxes, Embedding, Instances, Labels, Result, SemanticMap
+from cvtool.results import Boxes, Embedding, Instances, Labels, Picture, Result, SemanticMap
 from cvtool.tasks._sets import needs_of
 from cvtool.train import recipe
 
@@ -162,7 +162,11 @@ def truth(needs, i, *, empty=False):
 
 def labelled(model, count=4, *, empty=()):
     needs = needs_of(model)
-    return model.prepare(pictures(count), [truth(needs, i, empty=i in empty) for i in range(count)])
+    batch = model.prepare(pictures(count), [truth(needs, i, empty=i in empty) for i in range(count)])
+    if pen := getattr(model, "holes", None):  # what the loader draws
+        height, width = batch.images.shape[-2:]
+        batch.targets = [Picture(hole=torch.from_numpy(pen.draw(width, height, np.random.default_rng(i)))) for i in range(count)]
+    return batch
 
 
 def losses_of(model, batch):

@@ -25,7 +25,7 @@ def test_mutual_neighbours_against_a_loop():
 def test_the_shift_is_that_of_the_majority():
     draw = np.random.default_rng(0)
     a = draw.uniform(0, 100, (40, 2))
-    b = a + [7, -3]
+    b = a + np.array([7, -3])
     b[:15] = draw.uniform(0, 100, (15, 2))
     move, agree = shift(a, b, 0.5)
     assert move == pytest.approx([7, -3], abs=1e-9)

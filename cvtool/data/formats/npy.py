@@ -76,17 +76,17 @@ class _Numbered(Sequence[Record]):
     """Rows of an array that names none."""
 
     def __init__(self, path: Path, count: int) -> None:
-        self.path, self.count = path, count
+        self.path, self.length = path, count
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(self.count))]
-        if not -self.count <= row < self.count:
+            return [self[i] for i in range(*row.indices(self.length))]
+        if not -self.length <= row < self.length:
             raise IndexError(row)
-        return Record(file_name=f"{self.path}:{row % self.count}")
+        return Record(file_name=f"{self.path}:{row % self.length}")
 
 
 def table(path: Path) -> Vectors:

@@ -59,7 +59,10 @@ class BYOL(Encoder):
         self.target = nn.ModuleDict({"net": deepcopy(self.net), "projector": deepcopy(self.projector)}).requires_grad_(False)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`byol`: 2 - 2 cos of what is predicted of a view and what the target says of the other, both ways (eq. 2); outside of training of the same views."""
+        """`byol`: 2 - 2 cos of what is predicted of a view and what the target says of the other, both ways (eq. 2).
+
+        Outside of training the views are the same every time.
+        """
         draws = [None, None] if self.training else [torch.Generator().manual_seed(seed) for seed in (1, 2)]
         one, other = (make(batch.images, self.prepare, draw) for make, draw in zip(self.views, draws, strict=True))
         said = self.predictor(self.projector(self.features(torch.cat([one, other]))))  # 2B D

@@ -1,6 +1,7 @@
 """SimCLR: two views of each picture shall be each other's nearest in the batch; no label is used (Chen 2020, arXiv:2002.05709).
 
-    cvtool train -m simclr --data photos/ ;  cvtool embed photos/ -m runs/0001 -o photos.npz ;  cvtool train -m simple-cnn --data flowers/ --init runs/0001
+    cvtool train -m simclr --data photos/ ;  cvtool embed photos/ -m runs/0001 -o photos.npz
+    cvtool train -m resnet.18 --data flowers/ --init runs/0001
 
 f is the network of a classifier, g a head of two layers; the loss is NT-Xent on g(f(x)), and the embedding is f(x): g is dropped. Negatives are the
 batch's other 2N - 2 views or, with `bank=M`, the last M views of earlier batches (Wu 2018, arXiv:1805.01978, as a queue).
@@ -77,7 +78,7 @@ class SimCLR(Encoder):
         z = self.projector(self.features(pictures))  # 2B D, the first views first
         same = torch.arange(len(batch), device=z.device).repeat(2)
         bank = self.bank[: int(self.filled)] if self.filled else None
-        if self.training and len(self.bank):
+        if self.training and len(self.bank) and z.requires_grad:
             self._last.append(z.detach().float())
         return {"nt_xent": nt_xent(z, same, bank=bank)} if self.criterion is None else self.criterion(z, same, bank=bank)
 
@@ -107,9 +108,9 @@ def build(
     bank: int = 0,
     image_size: int = 0,
 ) -> SimCLR:
-    """backbone: f, a classifier, with changes behind a colon. hidden, dimensions: of g. views: what makes a view (`ops/views.py`). bank: M, 0 for none.
+    """backbone: f, a classifier, with changes behind a colon. hidden, dimensions: of g. views: what makes a view (`ops/views.py`).
 
-    image_size: 0 for the backbone's. Raises UsageError.
+    bank: M, 0 for none. image_size: 0 for the backbone's. Raises UsageError.
     """
     if bank < 0 or hidden < 1 or dimensions < 1:
         raise UsageError("hidden and dimensions are at least 1, and bank at least 0")

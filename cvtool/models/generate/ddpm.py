@@ -40,9 +40,11 @@ from cvtool.results import Picture
 VARIANTS = {
     "base": {"image_size": 32, "width": 128, "multiples": [1, 2, 2, 2], "blocks": 2, "attention": [16], "dropout": 0.1},
     "small": {
-        "image_size": 64, "patch": 4, "width": 64, "multiples": [1, 2], "blocks": 1, "attention": [8], "noise": "cosine", "predict": "v",
+        "image_size": 64, "patch": 4, "width": 64, "multiples": [1, 2], "blocks": 1, "attention": [8], "groups": 8, "noise": "cosine", "predict": "v",
     },
-    "tiny": {"image_size": 8, "width": 16, "multiples": [1, 2], "blocks": 1, "attention": [4], "times": 100},
+    "tiny": {
+        "image_size": 8, "width": 16, "multiples": [1, 2], "blocks": 1, "attention": [4], "groups": 4, "times": 100, "noise": "cosine", "predict": "v",
+    },
 }  # fmt: skip
 WEIGHTS: dict[str, dict] = {}
 ALIASES: dict[str, str] = {}
@@ -200,7 +202,8 @@ class DDPM(nn.Module):
         made = []
         for first in range(0, len(z), size):
             rows = [min(i, len(z) - 1) for i in range(first, first + size)]
-            told = None if classes is None else torch.tensor([classes[i] for i in rows], device=device)
+            with torch.inference_mode(False):  # a classifier's gradient goes past them
+                told = None if classes is None else torch.tensor([classes[i] for i in rows], device=device)
             drawn = None if generators is None else [generators[i] for i in dict.fromkeys(rows)]
             x = self._run(z[rows].to(device), told, times, drawn, guidance=guidance, sampler=sampler, eta=eta or 0.0, classifier=classifier)
             made.append(x[: len(z) - first])
@@ -240,18 +243,20 @@ class DDPM(nn.Module):
 
 def build(
     *, classes: int = 0, image_size: int = 32, width: int = 128, multiples: Sequence[int] = (1, 2, 2, 2), blocks: int = 2,
-    attention: Sequence[int] = (16,), heads: int = 1, dropout: float = 0.0, times: int = 1000, noise: str = "linear", predict: str = "eps",
-    patch: int = 1, conditional: bool = False, drop: float = 0.1,
+    attention: Sequence[int] = (16,), heads: int = 1, groups: int = 32, dropout: float = 0.0, times: int = 1000, noise: str = "linear",
+    predict: str = "eps", patch: int = 1, conditional: bool = False, drop: float = 0.1,
 ) -> DDPM:  # fmt: skip
     """image_size: pictures are scaled, and their middle cut out. width: maps of the U-Net's first level, times multiples at each. blocks: a level.
 
-    attention: sizes of maps that have it. heads: of the attention. dropout: in the blocks. times: T. noise: linear or cosine. predict: eps or v.
-    patch: side of the squares that the U-Net sees as one place. conditional: tell it the class; drop: how often not. Raises UsageError.
+    attention: sizes of maps that have it. heads: of the attention. groups: of the norms. dropout: in the blocks. times: T. noise: linear or cosine.
+    predict: eps or v. patch: side of the squares that the U-Net sees as one place. conditional: tell it the class; drop: how often not.
+
+    Raises UsageError.
     """
     if predict not in PREDICTED:
         raise UsageError(f"unknown prediction '{predict}'", hint="predict: " + ", ".join(PREDICTED))
     least = patch << (len(multiples) - 1)
-    if min(patch, width // 4, blocks, heads, *multiples, len(multiples)) < 1 or image_size < 1 or image_size % least:
+    if min(patch, width // 4, blocks, heads, groups, *multiples, len(multiples)) < 1 or image_size < 1 or image_size % least:
         raise UsageError(f"image_size={image_size} does not go with patch={patch} and {len(multiples)} levels", hint=f"a multiple of {max(1, least)}")
     if not 0 <= drop <= 1:
         raise UsageError(f"drop={drop:g} is no probability")
@@ -263,7 +268,7 @@ def build(
     told = classes if conditional else 0
     unet = DiffusionUNet(
         3 * patch**2, 3 * patch**2, width=width, multiples=multiples, blocks=blocks, attention=[sizes.index(size) for size in attention], heads=heads,
-        dropout=dropout, classes=told + 1 if told else 0,
+        groups=groups, dropout=dropout, classes=told + 1 if told else 0,
     )  # fmt: skip
     prepare = Prepare(resize="crop", size=image_size, mean=(0.5,) * 3, std=(0.5,) * 3)
     return DDPM(unet, schedule=schedules.schedule(noise, times), predict=predict, patch=patch, conditional=told, drop=drop, prepare=prepare)

@@ -23,7 +23,7 @@ class Filler(nn.Module):
     holes = Freeform()
     form, share = "hinge", 1.0
     generator: nn.Module
-    discriminator: nn.Module | None = None
+    discriminator: nn.Module | None
     prepare: Prepare
 
     @property

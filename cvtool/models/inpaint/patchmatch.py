@@ -1,13 +1,15 @@
 """PatchMatch: each hole patch takes after its nearest known patch, searched at random (Barnes 2009, doi:10.1145/1531326.1531330).
 
-The hole is filled so that every patch that touches it looks like one somewhere outside (Wexler 2007, eq. 1), from coarse to fine. On each level two
-steps take turns. Search: for every target patch the nearest source patch, by random initialisation, propagation (a neighbour's source, moved along)
-and random search (around the best so far, in windows that halve; Barnes sections 3.1 to 3.2). All targets move at once, so that propagation jumps 8,
-4, 2, 1 pixels instead of sweeping. Vote: a hole pixel becomes the mean of what the patches over it say, weighted by likeness and by nearness to
-what is known (Wexler eq. 4 to 6); on the finest level at last it becomes what the likeliest of them says, so that edges stay sharp.
+The hole is filled so that every patch that touches it looks like one somewhere outside (Wexler 2007, doi:10.1109/TPAMI.2007.60), from coarse to
+fine. On each level two steps take turns. Search: for every target patch the nearest source patch, by random initialisation, propagation (a
+neighbour's source, moved along) and random search (around the best so far, in windows that halve; Barnes sections 3.1 and 3.2). All targets move at
+once, so that propagation jumps 8, 4, 2, 1 pixels instead of sweeping. Vote: a hole pixel becomes the mean of what the patches over it say, weighted
+by likeness and by nearness to what is known, in the very last vote by likeness four times as much, so that edges stay sharp. The coarsest level
+begins with the hole filled from its rim inwards, and texture is compared beside colour (both Newson 2014, arXiv:1503.05528), or large holes would
+become flat.
 
-Patches are compared by their first principal components, those of the picture's own patches: 24 numbers instead of 147 give nearly the same
-distance for a sixth of the work. Nothing is learned, any size will do, and what is nowhere in the picture cannot be filled in.
+Patches are compared by their first principal components, those of the picture's own patches: 24 numbers instead of 245 give nearly the same
+distance for a tenth of the work. Nothing is learned, any size will do, and what is nowhere in the picture cannot be filled in.
 
     cvtool inpaint photo.jpg --mask hole.png -m patchmatch -o clean.jpg
 """
@@ -34,7 +36,9 @@ RECIPE: dict[str, object] = {}
 
 JUMPS = (8, 4, 2, 1)  # pixels from which propagation takes, one after the other
 NEAR = 1.3  # Wexler's gamma: what a vote loses for each pixel that its patch lies farther inside the hole
+SHARP = 4.0  # how much more the likeliest count in the last vote, so that edges stay sharp
 DEEPEST = 16  # pixels, beyond which it loses no more
+MORE, WORK = 12, 100_000  # turns more where there are few targets: as many as take so many together
 STRIP = 1 << 18  # pixels whose components are computed at once
 FIRST = 8  # components that are compared before the others
 SAMPLES = 8192  # patches that the components are computed of
@@ -77,8 +81,8 @@ class _Level:
 
 
 class PatchMatch:
-    """patch: side of the patches, odd. components: numbers by which two are compared. turns: of search and vote on the finest level; coarser levels
-    have more."""
+    """patch: side of the patches, odd. components: numbers by which two are compared. turns: of search and vote on a level; where there is
+    little to fill, there are up to 12 more."""
 
     result = Picture
     largest = 4_000_000  # pixels: a picture takes 200 bytes for each
@@ -119,10 +123,10 @@ class PatchMatch:
             if field is not None:
                 _vote(level, sources, _distances(level, sources))
                 _look(level)
-            turns = self.turns + 3 * depth
+            turns = self.turns + min(MORE, WORK // len(level.targets))
             for turn in range(turns):
-                sources, distances = _search(level, sources, chance)
-                _vote(level, sources, distances, best=depth == 0 and turn == turns - 1)
+                sources, distances = _search(level, sources, chance, fresh=turn == 0 or len(level.targets) * MORE <= WORK)
+                _vote(level, sources, distances, sharp=SHARP if depth == 0 and turn == turns - 1 else 1.0)
                 if turn < turns - 1:
                     _look(level)
             field = _as_field(level, sources)
@@ -170,8 +174,8 @@ def _distances(level: _Level, sources: Tensor) -> Tensor:
     return (level.table[sources].float() - level.table[level.targets].float()).square_().sum(1)
 
 
-def _search(level: _Level, sources: Tensor, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Better sources T and their distances T."""
+def _search(level: _Level, sources: Tensor, chance: torch.Generator, *, fresh: bool) -> tuple[Tensor, Tensor]:
+    """Better sources T and their distances T. fresh: they began at random, so that better ones may be far away."""
     r, width, height = level.radius, level.width, len(level.hole)
     own, own_first = level.table[level.targets], level.first[level.targets]
     best, sources = _distances(level, sources), sources.clone()
@@ -190,13 +194,13 @@ def _search(level: _Level, sources: Tensor, chance: torch.Generator) -> tuple[Te
         best[which] = distance[better]
         sources[which] = here[better]
 
-    for jump in JUMPS:
+    for jump in JUMPS if fresh else JUMPS[-2:]:
         for dy, dx in ((0, jump), (0, -jump), (jump, 0), (-jump, 0)):
             neighbour = level.number[(level.targets - (dy * width + dx)).clamp_(0, len(level.number) - 1)]
             which = (neighbour >= 0).nonzero()[:, 0]
             theirs = sources[neighbour[which]]
             consider(theirs // width + dy, theirs % width + dx, which)
-    radius = float(max(height, width))
+    radius = max(height, width) / (1 if fresh else 8)
     while radius >= 1:
         dy, dx = ((torch.rand(2, len(sources), generator=chance).to(sources.device) * 2 - 1) * radius).round().long()
         consider(sources // width + dy, sources % width + dx, None)
@@ -204,11 +208,9 @@ def _search(level: _Level, sources: Tensor, chance: torch.Generator) -> tuple[Te
     return sources, best
 
 
-def _vote(level: _Level, sources: Tensor, distances: Tensor, *, best: bool = False) -> None:
-    """Paint the hole by what the patches over each pixel say, s of them.
-
-    best: what the likeliest of them says, else their mean, weighted by near * exp(-d / mean d): Wexler has a quantile of the distances around.
-    """
+def _vote(level: _Level, sources: Tensor, distances: Tensor, *, sharp: float = 1.0) -> None:
+    """Paint the hole by the mean of what the patches over each pixel say, weighted by near * exp(-sharp * d / mean d); Wexler has a quantile of the
+    distances for the mean."""
     r, width, count = level.radius, level.width, len(level.number)
     # of every place; where there is no target it is infinitely unlikely
     facts = torch.stack([distances.new_full((count,), -math.inf), distances.new_zeros(count)], 1)
@@ -222,20 +224,16 @@ def _vote(level: _Level, sources: Tensor, distances: Tensor, *, best: bool = Fal
     high, low, left, right = _box(level.hole[r:-r, r:-r])
     window = F.avg_pool2d(maps[None, :, high : low + 2 * r, left : right + 2 * r], 2 * r + 1, 1)[0]
     means = window[:, pixels[:, 0] - high, pixels[:, 1] - left]
-    scale = -1 / (means[0] / means[1].clamp_min(1e-12)).clamp_min(1e-8)
+    scale = -sharp / (means[0] / means[1].clamp_min(1e-12)).clamp_min(1e-8)
     rows = level.image.flatten(1).T.contiguous()  # N C
     total, colours = scale.new_zeros(len(places)), scale.new_zeros(len(places), rows.shape[1])
     for step in (dy * width + dx for dy in range(-r, r + 1) for dx in range(-r, r + 1)):
         near, distance = facts[places - step].unbind(1)
         weight = (near + scale * distance).exp()
         said = rows[of[places - step] + step]
-        if best:
-            colours = torch.where((weight > total)[:, None], said, colours)
-            total = torch.maximum(total, weight)
-        else:
-            colours.addcmul_(said, weight[:, None])
-            total += weight
-    level.image.flatten(1)[:, places] = (colours if best else colours / total.clamp_min(1e-30)[:, None]).T
+        colours.addcmul_(said, weight[:, None])
+        total += weight
+    level.image.flatten(1)[:, places] = (colours / total.clamp_min(1e-30)[:, None]).T
     level.image = _mirrored(level.inner(), r)
 
 
@@ -321,7 +319,7 @@ def _nearness(hole: Tensor, targets: Tensor) -> Tensor:
 
 
 def _texture(image: Tensor, hole: Tensor) -> Tensor:
-    """2 H W: how much the picture changes across and down, on average around each pixel (Newson 2014, section 3.3): it tells a wall from a shelf of
+    """2 H W: how much the picture changes across and down, on average around each pixel (Newson 2014): it tells a wall from a shelf of
     the same colour, where the hole is so large that nothing else does."""
     gray, known = image.mean(0, keepdim=True), ~hole[None]
     found = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from cvtool.render.report._text import escape, number
 
-STATES = {"met": "true, found", "missed": "true, missed", "right": "found, right", "wrong": "found, wrong"}
+STATES = {"met": "true, found", "missed": "true, missed", "right": "found, right", "wrong": "found, wrong", "spared": "need not be found"}
 MARKS = 100  # drawn of a side
 LINES = 12  # of the list below a picture
 
@@ -24,7 +24,7 @@ def section(report: Mapping[str, Any], gallery: Sequence[Mapping[str, Any]]) -> 
         else (("truth", "what is there"), ("found", "what was found"))
     )
     tools = "".join(f'<label><input type="checkbox" id="show-{key}" checked> {name}</label>' for key, name in boxes) if sides else ""
-    search = '<label hidden class="search">with <input type="search" data-filter="cards" placeholder="a name, a class"></label>'
+    search = '<label hidden class="search">only with <input type="search" data-filter="cards" placeholder="a name, a class"></label>'
     states = {mark.get("state") for card in gallery for side in ("truth", "found") for mark in card.get(side, ())}
     legend = "".join(
         f'<li><svg viewBox="0 0 16 12" aria-hidden="true"><rect class="{key}" x="2" y="2" width="12" height="8"/></svg>{name}</li>'
@@ -84,10 +84,10 @@ def _mark(mark: Mapping[str, Any], unit: float, size: tuple[float, float], side:
         shape = f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}"/>'
     else:
         return ""
-    if kind == "met":  # what found it says the same
+    if kind in ("met", "spared"):  # what found it says the same
         return f"<g><title>{label}</title>{shape}</g>"
     font = 10 * unit
-    wide = 0.56 * font * len(_label(mark)) + font * 0.5
+    wide = 0.62 * font * len(_label(mark)) + font * 0.5
     left = min(max(0.0, x), max(0.0, size[0] - wide))
     top = y - font * 1.15 if side == "found" and y > font * 1.2 else max(0.0, y)
     text = (
@@ -129,7 +129,7 @@ def _listed(card: Mapping[str, Any]) -> str:
     marks = [(mark, side) for side in ("truth", "found") for mark in card.get(side, ())]
     if not marks:
         return ""
-    order = ("missed", "wrong", "right", "met")
+    order = ("missed", "wrong", "right", "met", "spared")
     ranked = sorted(marks, key=lambda item: order.index(item[0].get("state") or ("met" if item[1] == "truth" else "right")))
     rows = "".join(
         f'<li class="{side}">{escape(STATES.get(mark.get("state", ""), "there" if side == "truth" else "found"))}: {escape(_label(mark))}</li>'

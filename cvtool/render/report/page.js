@@ -25,7 +25,7 @@ for (const table of document.querySelectorAll("table[data-sort]")) {
       rows.sort(([one], [other]) => {
         const missing = compare(one, other);
         if (missing || one === null) return missing;
-        const order = typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
+        const order = typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other), undefined, { numeric: true });
         return falling ? -order : order;
       });
       body.append(...rows.map(([, row]) => row));
@@ -34,7 +34,8 @@ for (const table of document.querySelectorAll("table[data-sort]")) {
 }
 for (const input of document.querySelectorAll("input[data-filter]")) {
   const target = document.getElementById(input.dataset.filter);
-  for (const hidden of [input.closest("[hidden]")]) if (hidden) hidden.hidden = false;
+  const hidden = input.closest("[hidden]");
+  if (hidden) hidden.hidden = false;
   const items = [...target.querySelectorAll(":scope > li, tbody > tr")];
   const words = items.map((item) => item.dataset.words || item.cells[0].textContent.toLowerCase());
   const none = target.nextElementSibling;

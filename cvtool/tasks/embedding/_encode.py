@@ -93,16 +93,17 @@ def output_of(model: Any, name: str, batch: Batch) -> Tensor | None:
 
     handle = model.get_submodule(name).register_forward_hook(keep)
     try:
-        run(model, batch)
-        if not seen and hasattr(model, "embed"):  # features that go another way than the answer
-            model(batch.images)
+        for way in ways(model):
+            if not seen:
+                way(batch)
     finally:
         handle.remove()
     return seen[0] if seen else None
 
 
-def run(model: Any, batch: Batch) -> Any:
-    return model.embed(batch) if hasattr(model, "embed") else model(batch.images)
+def ways(model: Any) -> list[Callable[[Batch], Any]]:
+    """Through the model: to its features and to its answer, which may pass other layers."""
+    return [getattr(model, name) for name in ("embed", "predict") if hasattr(model, name)] or [lambda batch: model(batch.images)]
 
 
 def tensor_in(out: Any) -> Tensor | None:
@@ -126,7 +127,7 @@ def last_map(model: Any, batch: Batch, reference: str) -> str:
 
     handles = [module.register_forward_hook(looking(name)) for name, module in model.named_modules() if name]
     try:
-        run(model, batch)
+        ways(model)[0](batch)
     finally:
         for handle in handles:
             handle.remove()

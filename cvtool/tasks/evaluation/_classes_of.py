@@ -106,12 +106,12 @@ def _paired(rows: Sequence[Sequence[str]], path: Path) -> Truth:
 
 
 def vectors(source: str | os.PathLike, stdin: IO[bytes] | None = None) -> tuple[list[str], np.ndarray]:
-    """(names, N D float64) of a table of embeddings (.npz) or JSON lines with `embedding`. Raises InputError."""
+    """(names, N D float64) of a table of embeddings (.npz, .npy, .safetensors, .parquet) or JSON lines with `embedding`. Raises InputError."""
     path = Path(source)
-    if os.fspath(source) != "-" and path.suffix.lower() == ".npz":
-        from cvtool.data.formats import npz
+    if os.fspath(source) != "-" and (suffix := path.suffix.lower()) in (".npz", ".npy", ".safetensors", ".parquet"):
+        from cvtool.data import formats
 
-        records = [dict(record) for record in npz.read(path)]
+        records = [dict(record) for record in formats.get(suffix[1:]).read(path)]
     else:
         import sys
 

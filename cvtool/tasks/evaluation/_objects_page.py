@@ -17,7 +17,7 @@ from cvtool.metrics.coco import Scores
 from cvtool.tasks.evaluation._page import calibration, scores
 
 IOU = 0.5
-POINTS = 160  # longer side of the grid on which masks are outlined
+POINTS = 160  # longer side of the grid on which masks are outlined, and points of a curve
 BOXES = 60  # found objects shown in a picture at most
 
 
@@ -67,14 +67,14 @@ class Shown:
             found, true = mine[dt.label[mine] == k], picture.true[gt.label[picture.true] == k]
             spared = gt.crowd[true] | gt.difficult[true]
             hit = match(table.overlaps(found, true, gt.crowd[true]), np.array([IOU]), spared, gt.crowd[true])[0]
-            states |= {int(i): "right" if j >= 0 else "wrong" for i, j in zip(found, hit, strict=True)}
+            states |= {int(i): "wrong" if j < 0 else "spared" if spared[j] else "right" for i, j in zip(found, hit, strict=True)}
             met |= {int(true[j]) for j in hit if j >= 0}
         scored = self.objects.scored
         return {
             "size": (image["width"], image["height"]) if image.get("width") and image.get("height") else None,
             "truth": [
                 {"label": table.names[gt.label[i]] + (" (crowd)" if gt.crowd[i] else "")}
-                | {"state": "met" if int(i) in met or gt.crowd[i] or gt.difficult[i] else "missed"}
+                | {"state": "spared" if gt.crowd[i] or gt.difficult[i] else "met" if int(i) in met else "missed"}
                 | self._shape(gt.shapes[i])
                 for i in picture.true
             ],
@@ -109,15 +109,48 @@ class Shown:
             out["curves"] = _curves(self.scores)
         if not self.ranked:
             return out
-        part = pr_curve.of_objects(self.objects)
-        out["classes"] = part.extra["pr_curve"]
+        out["classes"] = {"iou": IOU, "classes": self._of_classes()}
         counted = self.ranking.right[0] | self.ranking.wrong[0]
         values, right = self.ranking.score[counted], self.ranking.right[0, counted]
         out |= {key: found for key, found in (("scores", scores(values, right)), ("calibration", calibration(values, right))) if found}
         level = max(0.0, min(0.25, float(values.max(initial=0.0))))
-        confusion = detection_confusion.of_objects(self.objects, min_score=level).extra["confusion"]
-        out["confusion"] = confusion | {"note": f"Overlap of at least 0.5, scores from {level:g} on; background is where there is no object."}
+        out["confusion"] = self._confusion(level)
         return out
+
+    def _of_classes(self) -> dict[str, dict[str, Any]]:
+        """The curve of each class as the metric pr-curve has it, thinned."""
+        area = self.ranking.areas()[0][0, 0]
+        rows = {}
+        for name, (k, found, objects) in zip(self.table.names, self.ranking.of_classes(), strict=True):
+            _, precision, recall = pr_curve.curve(self.ranking, found, objects)
+            places = np.unique(np.linspace(0, max(0, len(recall) - 1), min(len(recall), POINTS)).round().astype(int))
+            row = {"objects": int(self.ranking.counted[0, objects].sum()), "area": float(area[k])}
+            rows[name] = row | {"precision": precision[places].round(4).tolist(), "recall": recall[places].round(4).tolist()}
+        return rows
+
+    def _confusion(self, level: float) -> dict[str, Any]:
+        k = len(self.table.categories)
+        true, found, _ = detection_confusion.pairs(self.table, IOU, level)
+        matrix = np.bincount(true * (k + 1) + found, minlength=(k + 1) ** 2).reshape(k + 1, k + 1)
+        return {
+            "categories": self.table.names,
+            "matrix": matrix[:k, :k].tolist(),
+            "none": matrix[:k, k].tolist(),
+            "background": matrix[k, :k].tolist(),
+            "note": f"Overlap of at least {IOU:g}, scores from {level:g} on; background is where there is no object.",
+        }
+
+    def values(self) -> dict[str, np.ndarray] | None:
+        """Of every picture what its card shows: f1 (nan without anything), missed and false positives; None where scores do not rank."""
+        if not self.ranked:
+            return None
+        kept = self.ranking.score >= self.confident
+        n = self.ranking.images
+        right, wrong = (np.bincount(self.ranking.image, flags[0] & kept, n) for flags in (self.ranking.right, self.ranking.wrong))
+        objects = np.bincount(self.ranking.object_image, self.ranking.counted[0], n)
+        below = right + wrong + objects
+        f1 = np.divide(2 * right, below, out=np.full(n, np.nan), where=below > 0)
+        return {"f1": f1, "missed": objects - right, "false_positives": wrong}
 
 
 def _curves(found: Scores) -> list[dict[str, Any]]:

@@ -29,15 +29,17 @@ BINS = 20
 class Page:
     """What a kind adds. unit: number of a unit -> a card's parts (below); charts: see `cvtool.render.report.html`.
 
-    truth, found: marks (`label`, `score`, `box` xywh or `polygons`, in pixels; `state` met, missed, right or wrong). size: (width, height). pair:
-    `truth` and `found`, pictures or paths of such. text: (same, gone or new, characters) in order. line: what is to be said in words. own: False
-    where units are no pictures. first: figures that rank units of equal value, larger ones first.
+    truth, found: marks (`label`, `score`, `box` xywh or `polygons`, in pixels; `state` met, missed, right, wrong or spared). size: (width, height).
+    pair: `truth` and `found`, pictures or paths of such. text: (same, gone or new, characters) in order. line: what is to be said in words. own:
+    False where units are no pictures. first: figures that rank units of equal value, larger ones first. values: of each unit, where they are others
+    than `Measured.per_unit`.
     """
 
     unit: Callable[[int], dict[str, Any]] | None = None
     charts: Callable[[], dict[str, Any]] | None = None
     own: bool = True
     first: np.ndarray | None = None
+    values: Callable[[], Mapping[str, np.ndarray] | None] | None = None
 
 
 def write(path: Path, measured: Measured, report: Mapping[str, Any], gt: Any, images: str | os.PathLike | None) -> None:
@@ -63,19 +65,20 @@ def html(measured: Measured, report: Mapping[str, Any], gt: Any, images: str | o
 
 def worst(measured: Measured, gt: Any, images: str | os.PathLike | None) -> tuple[list[dict[str, Any]], str, dict[str, Any] | None]:
     """(cards, worst first; by what rule; how all units are spread)."""
-    values = measured.per_unit
+    page = measured.page or Page(own=False)
+    given = page.values() if page.values is not None else None
+    values = measured.per_unit if given is None else given
     if not len(values) or not measured.units:
         return [], "", None
     key = measured.primary if measured.primary is not None and measured.primary in values else next(iter(values))
     lower = key in measured.lower
     column = np.asarray(values[key], np.float64)
     there = np.flatnonzero(~np.isnan(column))
-    ties = _ties(measured, [other for other in values if other != key])
+    ties = _ties(measured, {other: one for other, one in values.items() if other != key})
     badness = -column if not lower else column
     order = there[np.lexsort((there, -ties[there], -badness[there]))]
     best = _perfect(column[there], lower)
     chosen = [int(n) for n in order if column[n] != best][:MOST]
-    page = measured.page or Page(own=False)
     finder = _Pictures(gt, images) if page.own else None
     whole = {name for name, one in values.items() if name not in measured.metrics and np.array_equal(one, np.round(one))}  # counts
     cards = []
@@ -90,18 +93,18 @@ def worst(measured: Measured, gt: Any, images: str | os.PathLike | None) -> tupl
         cards.append(card)
     rule = _rule(measured, key, lower, len(chosen), int((column[there] != best).sum()))
     if finder is not None and finder.missing:
-        missing = f"{finder.missing:,} of these pictures are not at hand: --images says where they lie."
+        missing = f"Pictures not at hand: {finder.missing:,}; --images says where they lie."
         rule = f"{rule} {missing}"
     return _capped(cards), rule, _spread(key, column[there])
 
 
-def _ties(measured: Measured, others: list[str]) -> np.ndarray:
+def _ties(measured: Measured, others: Mapping[str, np.ndarray]) -> np.ndarray:
     """What ranks units of equal value, larger ones first: what the kind says, else the next figures together."""
     if measured.page is not None and measured.page.first is not None:
         return measured.page.first
     sums = np.zeros(len(measured.units))
-    for other in others:
-        column = np.nan_to_num(np.asarray(measured.per_unit[other], np.float64), posinf=0, neginf=0)
+    for other, one in others.items():
+        column = np.nan_to_num(np.asarray(one, np.float64), posinf=0, neginf=0)
         sums += column if other in measured.lower or other in ("missed", "false_positives") else -column
     return sums
 

@@ -352,4 +352,4 @@ def _page(objects: Objects, scores: Scores | None) -> Page:
 
         return Shown(objects, scores)
 
-    return Page(lambda number: shown().unit(number), lambda: shown().charts())
+    return Page(lambda number: shown().unit(number), lambda: shown().charts(), values=lambda: shown().values())

@@ -104,11 +104,11 @@ def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measure
         matching=pairing.account.replace("detected image", "picture").replace("without detections", "in which nothing was found"),
         warnings=warnings,
         primary="hmean",
-        page=Page(unit=lambda number: _shown(*both[number], module.counts(*both[number], **more)[1])),
+        page=Page(unit=lambda number: _shown(*both[number], *module.counts(*both[number], **more)[1:])),
     )
 
 
-def _shown(true: Regions, found: Regions, pairs: list[tuple[int, int]]) -> dict[str, Any]:
+def _shown(true: Regions, found: Regions, pairs: list[tuple[int, int]], out: set[int]) -> dict[str, Any]:
     """Regions of both sides as marks of the report."""
     met, right = ({pair[side] for pair in pairs} for side in (0, 1))
 
@@ -117,8 +117,8 @@ def _shown(true: Regions, found: Regions, pairs: list[tuple[int, int]]) -> dict[
         return {"label": regions.texts[i] or "", "state": state, "polygons": [regions.corners[i].ravel().tolist()]} | score
 
     return {
-        "truth": [mark(true, i, "met" if i in met or true.spared[i] else "missed") for i in range(len(true.corners))],
-        "found": [mark(found, i, "right" if i in right else "wrong") for i in range(len(found.corners))],
+        "truth": [mark(true, i, "spared" if true.spared[i] else "met" if i in met else "missed") for i in range(len(true.corners))],
+        "found": [mark(found, i, "spared" if i in out else "right" if i in right else "wrong") for i in range(len(found.corners))],
     }
 
 
