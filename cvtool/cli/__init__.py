@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-ORDER = ("detect", "segment", "classify", "generate", "visualize", "evaluate", "train", "models", "data")  # how --help shows them; any others follow
+# how --help shows them; any others follow
+ORDER = ("detect", "segment", "classify", "generate", "inpaint", "visualize", "evaluate", "train", "models", "data")
 EPILOG = "Any verb: -c FILE.toml or CVTOOL_<OPTION> set options too; --traceback shows where an error comes from."
 
 

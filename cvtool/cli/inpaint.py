@@ -40,6 +40,7 @@ FreeForm = Annotated[float | None, typer.Option("--freeform", metavar="SHARE", h
 Invert = Annotated[bool, typer.Option("--invert-mask", help="Black or 0 is hole.")]
 Dilate = Annotated[int | None, typer.Option("--dilate", min=0, max=10000, metavar="N", help="The hole is larger by N pixels all around.")]
 Feather = Annotated[int | None, typer.Option("--feather", min=0, max=10000, metavar="N", help="Blend old and new over N pixels around the hole.")]
+Sketch = Annotated[Path | None, typer.Option("--sketch", metavar="PATH", help="White lines that shall be in the hole, paired as masks are.")]
 Patch = Annotated[int | None, typer.Option("--patch", metavar="N", help="Side of the patches, odd, for a model that compares patches.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Of what is drawn value by value.")]
 Kind = Annotated[
@@ -62,6 +63,7 @@ def main(
     output: opt.Output = None,
     format: Kind = None,
     seed: opt.Seed = None,
+    sketch: Sketch = None,
     patch: Patch = None,
     temperature: Temperature = None,
     tile: opt.Tile = None,
@@ -113,7 +115,8 @@ def main(
     if not target.many:
         records = _exactly_one(records)
     done = task.inpaint(
-        records, reference or task.default(), hole=hole, seed=seed, tile=tile, options={"patch": patch, "temperature": temperature}, device=device,
+        records, reference or task.default(), hole=hole, seed=seed, tile=tile,
+        sketch=None if sketch is None else Masks(str(sketch), Chooser()), options={"patch": patch, "temperature": temperature}, device=device,
         precision=precision, offline=offline, report=console.say, facts=console.facts,
     )  # fmt: skip
     _deliver(done, target, console, None if format is None else f".{format}")

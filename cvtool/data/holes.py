@@ -76,7 +76,8 @@ def weights(hole: np.ndarray, feather: int) -> np.ndarray:
     """H W float: 1 in the hole, falling evenly to 0 over `feather` pixels around it; 0 farther away."""
     if not feather or not hole.any():
         return hole.astype(np.float32)
-    return np.clip(1 - _distance(hole, feather) / (feather + 1), 0, 1).astype(np.float32)
+    distance = _distance(hole, feather)
+    return np.where(distance <= feather, 1 - distance / (feather + 1), 0).astype(np.float32)
 
 
 def _distance(hole: np.ndarray, most: int) -> np.ndarray:

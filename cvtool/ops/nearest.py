@@ -98,13 +98,13 @@ def ranks(queries: np.ndarray, rows: np.ndarray, distance: str = "cosine") -> np
     before = np.zeros(len(queries), np.int64)
     for first in range(0, len(queries), QUERIES):
         some = np.asarray(queries[first : first + QUERIES], np.float32)
-        held = list(blocks(some, rows, distance))
-        places = np.arange(first, first + len(some))
-        own = np.concatenate([block for _, block in held], 1)[np.arange(len(some)), places][:, None] if len(held) > 1 else None
-        for start, block in held:
-            mine = block[np.arange(len(some)), places][:, None] if own is None else own
+        places, own = np.arange(first, first + len(some)), np.zeros((len(some), 1), np.float32)
+        for start, block in blocks(some, rows, distance):  # twice, so that no more than a block is held
+            inside = np.flatnonzero((places >= start) & (places < start + block.shape[1]))
+            own[inside, 0] = block[inside, places[inside] - start]
+        for start, block in blocks(some, rows, distance):
             earlier = (start + np.arange(block.shape[1]))[None] < places[:, None]
-            before[places] += ((block > mine) | ((block == mine) & earlier)).sum(1)
+            before[places] += ((block > own) | ((block == own) & earlier)).sum(1)
     return before
 
 

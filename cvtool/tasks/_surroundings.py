@@ -8,7 +8,8 @@
 | takes squares of one size | `tile` is given | windows of `tile` pixels, shrunk or enlarged to that size |
 
 A window is laid so that its hole has a quarter of the window before it, and only what is filled in its middle is kept, so that the next window sees
-it with what is around it. In all of them what was filled before counts as known. The hole itself is 0 when a model is shown it.
+it with what is around it. In all of them what was filled before counts as known. The hole itself is 0 when a model is shown it. A sketch, lines
+that shall be in the hole, is cut along.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from torch import Tensor
 
 from cvtool.tasks._tiling import Window
 
-Fill = Callable[[Tensor, Tensor], Tensor]
+Fill = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def fill(pixels: np.ndarray, hole: np.ndarray, model: Any, show: Fill, *, tile: int | None = None) -> np.ndarray:
-    """H W 3 uint8 with the hole (H W bool) filled, elsewhere as it was. show: 1 3 h w and 1 1 h w bool -> 1 3 h w in [0, 1]."""
+def fill(pixels: np.ndarray, hole: np.ndarray, model: Any, show: Fill, *, tile: int | None = None, sketch: np.ndarray | None = None) -> np.ndarray:
+    """H W 3 uint8 with the hole (H W bool) filled, elsewhere as it was. show: 1 3 h w, 1 1 h w bool and the sketch, 1 1 h w bool where there is one
+    (H W bool) -> 1 3 h w in [0, 1]."""
     height, width = hole.shape
     prepare = model.prepare
     size = None if prepare.resize is None else int(prepare.size)
@@ -38,11 +40,11 @@ def fill(pixels: np.ndarray, hole: np.ndarray, model: Any, show: Fill, *, tile: 
         side = math.isqrt(largest)
     picture, left = pixels.copy(), hole.copy()
     if size is None and (side is None or side >= max(height, width)):
-        _shown(picture, left, left.copy(), Window(0, 0, width, height), None, prepare.multiple_of, show)
+        _shown(picture, left, left.copy(), Window(0, 0, width, height), None, prepare.multiple_of, show, sketch)
         return picture
     while left.any():
         window, kept = _next(left, side) if side is not None else _around(left, size or 0)
-        _shown(picture, left, kept, window, size, prepare.multiple_of, show)
+        _shown(picture, left, kept, window, size, prepare.multiple_of, show, sketch)
     return picture
 
 
@@ -91,7 +93,16 @@ def _placed(start: int, side: int, length: int) -> int:
     return max(0, min(start, length - side))
 
 
-def _shown(picture: np.ndarray, left: np.ndarray, kept: np.ndarray, window: Window, size: int | None, step: int, show: Fill) -> None:
+def _shown(
+    picture: np.ndarray,
+    left: np.ndarray,
+    kept: np.ndarray,
+    window: Window,
+    size: int | None,
+    step: int,
+    show: Fill,
+    sketch: np.ndarray | None,
+) -> None:
     """Fill `kept` (h w bool) of a window, in place, and take it from what is left."""
     part, hole = window.cut(picture), window.cut(left)
     images = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None].float() / 255
@@ -105,12 +116,19 @@ def _shown(picture: np.ndarray, left: np.ndarray, kept: np.ndarray, window: Wind
     square = images.shape[2:]
     if size is not None and square[0] != size:
         images, masks = _scaled(images, masks, size)
-    made = show(images, masks).float()
+    made = show(images, masks, None if sketch is None else _lines(window.cut(sketch), square, images.shape[2:])).float()
     if made.shape[2:] != square:
         made = F.interpolate(made, size=square, mode="bicubic", align_corners=False, antialias=True)
     filled = (made[0, :, :high, :wide].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     part[kept] = filled[kept]
     hole[kept] = False
+
+
+def _lines(sketch: np.ndarray, padded: torch.Size, size: torch.Size) -> Tensor:
+    """h w bool as 1 1 H W bool of the size that is shown, `padded` before it is scaled; a line that becomes thinner than a pixel stays one."""
+    lines = torch.from_numpy(np.ascontiguousarray(sketch))[None, None].float()
+    lines = F.pad(lines, (0, padded[1] - sketch.shape[1], 0, padded[0] - sketch.shape[0]))
+    return (F.adaptive_max_pool2d(lines, size) if padded[0] > size[0] else F.interpolate(lines, size=size)) > 0
 
 
 def _scaled(images: Tensor, masks: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -109,6 +109,7 @@ def inpaint(
     hole: Hole,
     seed: int | None = None,
     tile: int | None = None,
+    sketch: Masks | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
     precision: str = "fp32",
@@ -119,13 +120,13 @@ def inpaint(
     """Each record with its hole filled, in order, one at a time; a picture that cannot be used is a record with `error`, and the rest go on.
 
     A record whose annotations leave no hole comes as it is. seed: of a model that leaves something to chance; default 0. tile: side of the windows in
-    which it is shown the picture, in the picture's pixels. options: some of `OPTIONS`.
+    which it is shown the picture, in the picture's pixels. sketch: lines that shall be in the hole, paired as masks are. options: some of `OPTIONS`.
     Raises UsageError for what the model does not take, ModelError.
     """
     reference = registry.parse(model) if isinstance(model, str) else model
     chosen = {key: value for key, value in (options or {}).items() if value is not None}
     with pool.lease(reference, device=device, precision=precision, offline=offline) as loaded:
-        takes = _check(loaded, chosen, seed, hole)
+        takes = _check(loaded, chosen, seed, hole, sketch)
         if facts is not None:
             facts["device"] = str(loaded.device) + ("" if precision == "fp32" else f" {precision}")
         chosen |= {"seed": seed or 0} if "seed" in takes else {}
@@ -135,12 +136,12 @@ def inpaint(
                 yield Filled(record)
                 continue
             try:
-                yield _filled(record, loaded, hole, number, tile, chosen, maker, report)
+                yield _filled(record, loaded, hole, number, tile, sketch, chosen, maker, report)
             except InputError as error:
                 yield Filled(record.with_error(error.what + (f" ({error.hint})" if error.hint else "")))
 
 
-def _check(loaded: Loaded, options: Mapping[str, Any], seed: int | None, hole: Hole) -> list[str]:
+def _check(loaded: Loaded, options: Mapping[str, Any], seed: int | None, hole: Hole, sketch: Masks | None) -> list[str]:
     """What the model's `fill` takes. Raises UsageError for one that fills nothing, or does not take one of the options."""
     if not hasattr(loaded.model, "fill"):
         raise UsageError(f"{loaded.reference} fills no holes", hint="`cvtool models list --verb inpaint` shows what does")
@@ -150,6 +151,8 @@ def _check(loaded: Loaded, options: Mapping[str, Any], seed: int | None, hole: H
         if name not in takes:
             hint = f"it takes {', '.join(known)}" if known else "it takes none of that kind"
             raise UsageError(f"--{name} has no effect on {loaded.reference}", hint=hint)
+    if sketch is not None and "guidance" not in takes:
+        raise UsageError(f"--sketch has no effect on {loaded.reference}", hint="leave it out")
     if seed is not None and "seed" not in takes and hole.freeform is None:
         raise UsageError(f"--seed has no effect on {loaded.reference}, which leaves nothing to chance", hint="leave it out")
     return takes
@@ -161,6 +164,7 @@ def _filled(
     hole: Hole,
     number: int,
     tile: int | None,
+    sketch: Masks | None,
     options: Mapping[str, Any],
     maker: dict[str, Any],
     report: Report | None,
@@ -182,14 +186,16 @@ def _filled(
     if changed.all():
         raise InputError("the hole is the whole picture, so that nothing is left to go by")
 
-    def show(images: Tensor, masks: Tensor) -> Tensor:
+    def show(images: Tensor, masks: Tensor, guidance: Tensor | None) -> Tensor:
+        told = {} if guidance is None else {"guidance": guidance.to(loaded.device)}
         with torch.inference_mode(), loaded.autocast():
-            made = loaded.model.fill(images.to(loaded.device), masks.to(loaded.device), **options)
+            made = loaded.model.fill(images.to(loaded.device), masks.to(loaded.device), **options, **told)
         if not made.isfinite().all():
             raise ModelError(
                 f"{loaded.reference} made a picture that is NaN or infinite", hint="its weights are damaged, or fp16 is too narrow for it"
             )
         return made
 
-    picture = _surroundings.fill(original.seen, changed, loaded.model, show, tile=tile)
+    drawn = None if sketch is None else sketch.find(record, width, height)
+    picture = _surroundings.fill(original.seen, changed, loaded.model, show, tile=tile, sketch=drawn)
     return Filled(record, original, original.painted(picture, weights), changed, maker, left)

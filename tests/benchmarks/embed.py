@@ -68,7 +68,7 @@ def folder(count: int) -> None:
         from cvtool.runtime.pool import pool
 
         def ours(precision: str) -> np.ndarray:
-            options: dict[str, Any] = {"batch_size": 32, "workers": 2, "device": device, "precision": precision}
+            options: dict[str, Any] = {"batch_size": 8, "workers": 2, "device": device, "precision": precision}
             done = embed(inputs.read([str(root / "one")]), f"{reference}@none", **options)
             return np.array([record["embedding"] for record in done])
 

@@ -76,7 +76,7 @@ def test_growing_and_feathering_against_a_plain_loop():
             for x in range(23):
                 distance = np.sqrt((ys - y) ** 2 + (xs - x) ** 2).min()
                 assert grown[y, x] == (distance <= pixels)
-                assert soft[y, x] == pytest.approx(max(0, 1 - distance / (pixels + 1)))
+                assert soft[y, x] == pytest.approx(1 - distance / (pixels + 1) if distance <= pixels else 0)
     empty = np.zeros((4, 4), bool)
     assert not holes.grown(empty, 3).any()
     assert not holes.weights(empty, 3).any()

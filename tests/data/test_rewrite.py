@@ -187,7 +187,7 @@ def test_what_would_not_come_out_as_it_went_in_is_refused(photo, tmp_path):
     deep = np.arange(32 * 48 * 3, dtype=np.uint16).reshape(32, 48, 3)
     for suffix in (".png", ".tif"):
         cv2.imwrite(str(tmp_path / f"deep{suffix}"), deep)
-        with pytest.raises(InputError, match="16 bits|damaged|not a picture"):
+        with pytest.raises(InputError, match=r"16 bits|damaged|not a picture"):
             rewrite.read(str(tmp_path / f"deep{suffix}"))
     with pytest.raises(InputError, match="kind F"):
         rewrite.read(packed(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))

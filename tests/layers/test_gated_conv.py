@@ -34,3 +34,13 @@ def test_gates_and_features_are_learned_apart():
         layer.both.bias.zero_()
         out = layer(torch.tensor([[[[2.0, 3.0]]]]))
     torch.testing.assert_close(out, torch.tensor([[[[2.0, 3.0]], [[0.0, 0.0]]]]))
+
+
+def test_what_goes_through_is_as_large_as_what_came_in():
+    """However deep: of 12 layers, mean squares within a factor of the first's."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 32, 16, 16)
+    with torch.no_grad():
+        for _ in range(12):
+            x = GatedConv(32, 32, 1)(x)
+    assert 0.2 < x.square().mean() < 5

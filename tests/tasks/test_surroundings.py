@@ -19,7 +19,7 @@ class Model:
             self.largest = largest
         self.seen = []
 
-    def __call__(self, images, masks):
+    def __call__(self, images, masks, guidance=None):
         assert masks.dtype == torch.bool
         assert not images[masks.expand_as(images)].any()  # nothing under the hole is told
         self.seen.append((tuple(images.shape[2:]), float(masks.float().mean())))
@@ -82,7 +82,7 @@ def test_a_model_of_one_size_sees_squares_around_the_holes():
 
 def test_the_black_of_a_hole_does_not_bleed_when_a_square_is_shrunk():
     class Looking(Model):
-        def __call__(self, images, masks):
+        def __call__(self, images, masks, guidance=None):
             known = images[~masks.expand_as(images)]
             torch.testing.assert_close(known, torch.full_like(known, 200 / 255))
             return super().__call__(images, masks)

@@ -7,6 +7,7 @@ one), where an embedder such as `siamese` compares any two pictures.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,8 +52,7 @@ class IdClassifier(Headed):
 
     def __init__(self, *args: Any, classes: int, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.templates = nn.Parameter(torch.empty(classes, self.head.out_features))
-        nn.init.normal_(self.templates, std=self.head.out_features**-0.5)
+        self.templates = nn.Parameter(apart(classes, self.head.out_features))
         self.criterion: Criterion | None = None
 
     def check_criterion(self, criterion: Criterion) -> None:
@@ -75,6 +75,17 @@ class IdClassifier(Headed):
         if self.criterion is not None:
             return self.criterion(z, labels, templates=self.templates)
         return {"cross_entropy": F.cross_entropy(z @ self.templates.T, labels)}
+
+
+def apart(count: int, dimensions: int) -> Tensor:
+    """K D, of length about 1: random, which in many dimensions is nearly square to each other; in a plane evenly round.
+
+    For two templates of a plane that lie upon each other pull and push their classes with equal force, and never part.
+    """
+    if dimensions == 2:
+        angles = 2 * math.pi * (torch.arange(count) / count)
+        return torch.stack([angles.cos(), angles.sin()], 1)
+    return torch.randn(count, dimensions) * dimensions**-0.5
 
 
 def build(*, classes: int, backbone: str = "simple-cnn", dimensions: int = 64, normalize: bool = False, image_size: int = 0) -> IdClassifier:

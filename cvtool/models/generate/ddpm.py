@@ -40,7 +40,7 @@ from cvtool.results import Picture
 VARIANTS = {
     "base": {"image_size": 32, "width": 128, "multiples": [1, 2, 2, 2], "blocks": 2, "attention": [16], "dropout": 0.1},
     "small": {
-        "image_size": 64, "patch": 4, "width": 64, "multiples": [1, 2], "blocks": 1, "attention": [8], "groups": 8, "noise": "cosine", "predict": "v",
+        "image_size": 64, "patch": 2, "width": 64, "multiples": [1, 2], "blocks": 1, "attention": [16], "groups": 8, "noise": "cosine", "predict": "v",
     },
     "tiny": {
         "image_size": 8, "width": 16, "multiples": [1, 2], "blocks": 1, "attention": [4], "groups": 4, "times": 100, "noise": "cosine", "predict": "v",
@@ -65,6 +65,7 @@ RECIPE = {
 STEPS = {"dpm-solver++": 25, "ddim": 50}  # unless told; ddpm: T
 CHUNK = 8  # pictures that a GPU makes at a time; a CPU makes one
 PREDICTED = ("eps", "v")
+DEVIATION = 0.5  # of a picture's values in [-1, 1], about
 
 LogProbability = Callable[[Tensor], Tensor]
 
@@ -95,7 +96,15 @@ class DDPM(nn.Module):
         if self.conditional and classes is None:
             classes = torch.full_like(t, self.conditional)
         y = self.unet(y, t - 1, classes)  # published weights count times from 0
-        return F.pixel_shuffle(y, self.patch).float()
+        y = F.pixel_shuffle(y, self.patch).float()
+        return y if self.predicted == "eps" else self._of_residual(x, t, y)
+
+    def _of_residual(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """The velocity, of what the network says beyond the best multiple of x_t, brought to variance 1 (as Karras 2022, arXiv:2206.00364, eq. 7 and
+        appendix B.6, for a picture's values with the deviation DEVIATION): most of the noise need not find its way through the network."""
+        a, s = self.schedule.scales(t, x)
+        variance = a**2 * DEVIATION**2 + s**2  # of x_t
+        return a * s * (1 - DEVIATION**2) / variance * x + DEVIATION / variance**0.5 * y
 
     def target(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """What the network should say."""
@@ -221,10 +230,10 @@ class DDPM(nn.Module):
             return torch.stack(drawn + drawn[-1:] * (len(x) - len(drawn))).to(x.device)  # what fills the chunk up counts nothing
 
         scale = 1.0 if guidance is None else guidance
-        denoise = self.denoiser(classes if self.conditional else None, scale if classifier is None else 1.0)
+        plain = denoise = self.denoiser(classes if self.conditional else None, scale if classifier is None else 1.0)
         gradient = None
         if classifier is not None and scale:
-            gradient = steering.gradient(lambda y, t: self._likelihood(denoise, y, t, classifier, classes), scale)
+            gradient = steering.gradient(lambda y, t: self._likelihood(plain, y, t, classifier, classes), scale)
         if sampler == "ddpm":
             return samplers.ddpm(denoise, x, self.schedule, times, noise, gradient=gradient)
         if gradient is not None:

@@ -85,7 +85,7 @@ class PatchMatch:
     little to fill, there are up to 12 more."""
 
     result = Picture
-    largest = 4_000_000  # pixels: a picture takes 200 bytes for each
+    largest = 3_000_000  # pixels, each of which takes 300 bytes
 
     def __init__(self, *, patch: int, components: int, turns: int) -> None:
         self.patch, self.components, self.turns = patch, components, turns

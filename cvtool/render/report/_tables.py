@@ -14,7 +14,7 @@ THINGS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints", "boundary"
 
 
 def table(head: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], caption: str, *, sortable: bool = False) -> str:
-    """head: (heading, "" or "n" for numbers); rows: cells of ready HTML, the first of which names the row."""
+    """head: (heading, "" or "n" for numbers, "s" for what is not broken over lines); rows: cells of ready HTML, the first of which names the row."""
     kinds = [kind for _, kind in head]
     heads = "".join(f'<th scope="col"{_kind(kind)}>{escape(name)}</th>' for name, kind in head)
     body = "\n".join(
@@ -30,7 +30,7 @@ def table(head: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], captio
 
 
 def _kind(kind: str) -> str:
-    return ' class="n"' if kind == "n" else ""
+    return f' class="{kind}"' if kind else ""
 
 
 def metrics(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def summary(report: Mapping[str, Any]) -> str:
     values, spans = metrics(report), report.get("intervals", {})
     changes = report.get("comparison", {}).get("metrics", {})
     told = words(list(values))
-    columns = [("metric", ""), ("value", "n")] + ([("interval", "n"), ("", "")] if spans else [])
-    columns += [("baseline", "n"), ("change", "n"), ("", "")] if changes else []
+    columns = [("metric", ""), ("value", "n")] + ([("interval", "n"), ("from 0 to 1", "s")] if spans else [])
+    columns += [("baseline", "n"), ("change", "n"), ("how sure", "s")] if changes else []
     columns.append(("what it is", ""))
     rows = []
     for key, value in values.items():

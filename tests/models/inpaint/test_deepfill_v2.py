@@ -130,16 +130,16 @@ def test_edges_are_where_the_gray_values_jump():
 @pytest.mark.system("deepfill-v2")
 @pytest.mark.system("sn-patchgan")
 def test_it_learns_eight_photographs_and_fills_one(taught, inpainted):
-    folder, lines = taught("deepfill-v2.tiny", 40, augment="none", lr=2e-3)
+    folder, lines = taught("deepfill-v2.tiny", 20, augment="none", lr=2e-3)
     assert {"l1_coarse", "l1", "adversarial", "d_real", "d_made"} <= set(lines[0])
-    assert np.mean([line["l1"] for line in lines[-5:]]) < 0.6 * lines[0]["l1"]
+    assert np.mean([line["l1"] for line in lines[-3:]]) < 0.7 * lines[0]["l1"]
     before, after, hole = inpainted(folder)
     assert np.array_equal(before[~hole], after[~hole])
     assert not np.array_equal(before[hole], after[hole])
 
 
 def test_with_sketches_it_trains_as_well(taught):
-    folder, _ = taught("deepfill-v2.tiny", 2, sketch=True)
+    folder, _ = taught("deepfill-v2.tiny", 1, sketch=True)
     model, _ = weights.load(str(folder))
     assert model.sketch
     assert model.discriminator[0].in_channels == 5

@@ -63,8 +63,7 @@ def test_its_layers():
     assert [c.out_channels for c in convolutions[0]] == [64, 128, 256, *[512] * 5]
     for part in (model.generator.down, model.generator.up):
         assert [isinstance(stage.norm, nn.BatchNorm2d) for stage in part] == [False, *[True] * 7]
-    assert not [m for m in model.modules() if isinstance(m, nn.Conv2d) and m not in sum(convolutions, [])]
-    assert all(isinstance(stage.conv, PartialConv) for stage in model.generator.up)
+    assert len([m for m in model.modules() if isinstance(m, nn.Conv2d)]) == len([m for m in model.modules() if isinstance(m, PartialConv)]) == 16
     assert sum(p.numel() for p in model.parameters()) == 32_859_796
     with pytest.raises(UsageError, match="halved 3 times"):
         built(image_size=36)
@@ -88,10 +87,10 @@ def test_it_loses_the_six_terms():
 @pytest.mark.system("partial-conv")
 def test_it_learns_eight_photographs_and_fills_one(taught, inpainted):
     """In one phase, for it has no rival."""
-    folder, lines = taught("partial-conv.tiny", 60, augment="none", lr=3e-3)
+    folder, lines = taught("partial-conv.tiny", 20, augment="none", lr=3e-3)
     assert {"valid", "hole", "perceptual", "style_out", "style_comp", "tv"} <= set(lines[0])
     assert "adversarial" not in lines[0]
-    assert np.mean([line["hole"] for line in lines[-5:]]) < 0.5 * lines[0]["hole"]
+    assert np.mean([line["hole"] for line in lines[-3:]]) < 0.5 * lines[0]["hole"]
     before, after, hole = inpainted(folder)
     assert np.array_equal(before[~hole], after[~hole])
     assert not np.array_equal(before[hole], after[hole])
