@@ -100,6 +100,7 @@ def main(
 
     chooser = Chooser(opt.split_commas(classes), conf)
     masks = None if mask is None else Masks(mask, chooser)
+    lines = None if sketch is None else Masks(str(sketch), Chooser(), "sketch")
     if (mask is not None or boxes or freeform is not None) and not (masks is not None and masks.annotated):
         for name, value in (("--classes", classes), ("--conf", conf)):
             if value is not None:
@@ -115,9 +116,8 @@ def main(
     if not target.many:
         records = _exactly_one(records)
     done = task.inpaint(
-        records, reference or task.default(), hole=hole, seed=seed, tile=tile,
-        sketch=None if sketch is None else Masks(str(sketch), Chooser()), options={"patch": patch, "temperature": temperature}, device=device,
-        precision=precision, offline=offline, report=console.say, facts=console.facts,
+        records, reference or task.default(), hole=hole, seed=seed, tile=tile, sketch=lines, options={"patch": patch, "temperature": temperature},
+        device=device, precision=precision, offline=offline, report=console.say, facts=console.facts,
     )  # fmt: skip
     _deliver(done, target, console, None if format is None else f".{format}")
 

@@ -114,21 +114,21 @@ class Chooser:
 
 class Masks:
     """What --mask names: one mask picture for all, a folder whose masks are paired by stem (a.png or a_mask.png for a.jpg), or a COCO file or JSON
-    lines whose annotations are; `-` is stdin."""
+    lines whose annotations are; `-` is stdin. what: what they are called in messages."""
 
-    def __init__(self, path: str, chooser: Chooser) -> None:
-        self.path, self.chooser = path, chooser
+    def __init__(self, path: str, chooser: Chooser, what: str = "mask") -> None:
+        self.path, self.chooser, self.what = path, chooser, what
         self._single: np.ndarray | None = None
         self._files: dict[str, list[str]] | None = None
         self._records: dict[str, list[Record]] | None = None
         if path != "-" and not os.path.exists(path):
-            raise InputError("no such mask", where=path)
+            raise InputError(f"no such {what}", where=path)
         if os.path.isdir(path):
             self._files = {}
             for file in inputs.walk(path):
                 self._files.setdefault(Path(file).stem, []).append(file)
             if not self._files:
-                raise InputError("no masks in this folder", where=path)
+                raise InputError(f"there is no {what} in this folder", where=path)
         elif path == "-" or path.lower().endswith((".json", ".jsonl", ".ndjson")):
             found = list(inputs.read([path], keep_annotations=True))
             if found and found[0].data is not None:
@@ -148,25 +148,24 @@ class Masks:
     def find(self, record: Record, width: int, height: int) -> np.ndarray:
         """The hole of a record's picture. Raises InputError where there is none, or several, or one of another size."""
         if self._single is not None:
-            return _sized(self._single, width, height, self.path)
+            return self._sized(self._single, width, height, self.path)
         stem = Path(str(record.get("file_name"))).stem
         if self._files is not None:
             own = os.path.abspath(str(record.get("file_name")))
             fitting = [file for end in _SUFFIXES for file in self._files.get(stem + end, ()) if os.path.abspath(file) != own]
             if not fitting:
-                raise InputError(f"no mask for it in {self.path}", hint=f"such as {stem}.png or {stem}_mask.png")
+                raise InputError(f"no {self.what} for it in {self.path}", hint=f"such as {stem}.png or {stem}_mask.png")
             if len(fitting) > 1:
-                raise InputError(f"several masks for it: {fitting[0]}, {fitting[1]}")
-            return _sized(of_picture(fitting[0]), width, height, fitting[0])
+                raise InputError(f"more than one {self.what} for it: {fitting[0]}, {fitting[1]}")
+            return self._sized(of_picture(fitting[0]), width, height, fitting[0])
         assert self._records is not None
         several = self._records.get(stem, [])
         exact = [other for other in several if other.get("file_name") == record.get("file_name")]
         if len(exact or several) != 1:
-            raise InputError(f"{'several masks' if several else 'no mask'} for it in {self.path}")
+            raise InputError(f"{'more than one' if several else 'no'} {self.what} for it in {self.path}")
         return of_annotations(self.chooser((exact or several)[0]), width, height)
 
-
-def _sized(hole: np.ndarray, width: int, height: int, name: str) -> np.ndarray:
-    if hole.shape != (height, width):
-        raise InputError(f"the mask {name} is {hole.shape[1]} x {hole.shape[0]} pixels, the picture {width} x {height}")
-    return hole
+    def _sized(self, hole: np.ndarray, width: int, height: int, name: str) -> np.ndarray:
+        if hole.shape != (height, width):
+            raise InputError(f"the {self.what} {name} is {hole.shape[1]} x {hole.shape[0]} pixels, the picture {width} x {height}")
+        return hole

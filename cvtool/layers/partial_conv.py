@@ -22,6 +22,7 @@ class PartialConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         channels, mask = mask.shape[1], mask.to(x.dtype)
@@ -35,5 +36,4 @@ class PartialConv(nn.Module):
 
     def summed(self, maps: Tensor) -> Tensor:
         """The convolution with a kernel of ones and no bias: integers, which float32 holds exactly in any precision that the rest is computed in."""
-        kernel, stride, padding = (pair[0] for pair in (self.conv.kernel_size, self.conv.stride, self.conv.padding))
-        return F.avg_pool2d(maps, kernel, stride, int(padding), divisor_override=1)
+        return F.avg_pool2d(maps, self.kernel, self.stride, self.kernel // 2, divisor_override=1)

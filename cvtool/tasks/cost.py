@@ -119,10 +119,14 @@ def _batch(model: Any, img_size: int | None, count: int = 1) -> Batch:
 
 
 def _look(model: Any, batch: Batch) -> Any:
-    """What the model is for: its prediction, a picture of a generator's, or the features of what has no classes."""
+    """What the model is for: its prediction, a picture of a generator's, a filled one's, or the features of what has no classes."""
     if hasattr(model, "sample") and not hasattr(model, "predict"):
         told = {"classes": [0] * len(batch)} if getattr(model, "conditional", 0) else {}
         return model.sample(len(batch), 0, **told)
+    if hasattr(model, "fill") and not hasattr(model, "predict"):
+        hole = torch.zeros_like(batch.padding)[:, None]
+        hole[..., : hole.shape[-2] // 2, : hole.shape[-1] // 2] = True
+        return model.fill(batch.images, hole)
     if hasattr(model, "predict") and (model.categories or not hasattr(model, "embed")):
         return model.predict(batch)
     return model.embed(batch)

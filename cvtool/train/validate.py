@@ -170,7 +170,7 @@ class _Likeness:
         self.dataset, self.rows = dataset, dict[int, tuple[np.ndarray, str]]()
 
     def update(self, index: int, result: Any, place: Place) -> None:
-        labels = self.dataset.records[index].get("labels") or ()
+        labels = self.dataset.records[index].get("labels") or []
         if len(labels) == 1:
             self.rows[index] = result.vector.cpu().numpy(), str(labels[0].get("category", labels[0].get("category_id")))
 
@@ -178,7 +178,8 @@ class _Likeness:
         if not self.rows:
             return {}
         rows = [self.rows[index] for index in sorted(self.rows)]
-        found = probed(np.stack([vector for vector, _ in rows]), np.unique([name for _, name in rows], return_inverse=True)[1])
+        _, labels = np.unique([name for _, name in rows], return_inverse=True)
+        found = probed(np.stack([vector for vector, _ in rows]), labels)
         return {f"val_{name}": value for name, value in found.items()}
 
     def found(self) -> dict[int, tuple[np.ndarray, str]]:

@@ -31,7 +31,7 @@ def run(tmp_path, monkeypatch, capsys):
         command(verb).main([str(word) for word in words], standalone_mode=False)
         said = capsys.readouterr()
         go.said = said.err
-        return [json.loads(line) for line in said.out.splitlines()]
+        return [json.loads(said.out)] if verb == "evaluate" else [json.loads(line) for line in said.out.splitlines()]
 
     return go
 
@@ -133,6 +133,12 @@ def test_recall_of_pairs_both_ways(run, tmp_path):
     (found,) = run("embed", "texts.npz", "--search", "pictures.npz", "--recall", "--json")
     assert found["recall@1"] == found["recall@1 back"] == 0.75
     assert found["recall@10"] < 1
+    names = [f"{folder}/{i}.{suffix}\t{i}\n" for i in range(20) for folder, suffix in (("texts", "txt"), ("pictures", "jpg"))]
+    (tmp_path / "same.tsv").write_text("".join(names))
+    for queries, gallery in (("texts", "pictures"), ("pictures", "texts")):  # `evaluate` tells the same, of each direction
+        words = ("--gt", "same.tsv", "--dt", f"{queries}.npz", "--gallery", f"{gallery}.npz", "--metric", "recall-at-k:k=10", "--json")
+        (told,) = run("evaluate", *words)
+        assert told["metrics"]["recall@10"] == found["recall@10" + (" back" if queries == "pictures" else "")]
     hits = run("embed", "texts.npz", "--search", "pictures.npz", "--top", 1)
     assert [hit["neighbors"][0]["file_name"] for hit in hits[5:]] == [f"pictures/{i}.jpg" for i in range(5, 20)]
     npz.write(records(texts[:3]), tmp_path / "few.npz")

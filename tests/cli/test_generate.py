@@ -278,5 +278,5 @@ def test_a_model_without_codes_makes_pictures_too(run, tmp_path):
 def test_codes_of_a_walk_between_several_samples():
     walk = task.Walk(interpolate=(0, 1, 2), frames=3)
     ends = [torch.zeros(2), torch.ones(2), torch.tensor([3.0, 1.0])]
-    assert [code.latent.tolist() for code in task._ways(walk, ends, None)] == [[0, 0], [0.5, 0.5], [1, 1], [2, 1], [3, 1]]
+    assert [code.latent.tolist() for code in task._ways(walk, ends, None, task._straight)] == [[0, 0], [0.5, 0.5], [1, 1], [2, 1], [3, 1]]
     assert task.Walk().values()[4] == 0

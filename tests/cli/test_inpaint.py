@@ -223,6 +223,24 @@ def test_a_model_of_one_size_fills_squares_of_the_picture(run, png, tmp_path):
         run(source, "--box", "20,20,5,4", "--patch", 5, "-o", "no.png", model=("-m", path))
 
 
+def test_a_sketch_is_shown_to_a_model_that_reads_it(run, png, tmp_path):
+    torch.manual_seed(0)
+    model = weights.build("deepfill-v2.tiny", categories=[], sketch=True)
+    path = weights.save(model, tmp_path / "d.safetensors", weights.Info(reference="deepfill-v2.tiny", arguments={"sketch": True}))
+    source = png("a.png", 64, 64)
+    marked(tmp_path, "lines.png", 64, 64, (18, 26, 20, 2))
+    Image.new("1", (64, 64)).save("none.png")
+    for name in ("lines", "none"):
+        run(source, "--box", "16,16,24,24", "--sketch", f"{name}.png", "-o", f"{name}-done.png", model=("-m", path))
+    run(source, "--box", "16,16,24,24", "-o", "bare.png", model=("-m", path))
+    assert (pixels("none-done.png") == pixels("bare.png")).all()
+    assert (pixels("lines-done.png") != pixels("bare.png")).any()
+    with pytest.raises(UsageError, match="--sketch has no effect"):
+        run(source, "--box", "16,16,24,24", "--sketch", "lines.png", "-o", "no.png")
+    with pytest.raises(InputError, match="no such sketch"):
+        run(source, "--box", "16,16,24,24", "--sketch", "gone.png", "-o", "no.png", model=("-m", path))
+
+
 def test_what_a_model_says_is_looked_at(run, png, monkeypatch):
     from cvtool.models.inpaint.patchmatch import PatchMatch
 

@@ -91,7 +91,7 @@ def test_masks_are_paired_by_stem(tmp_path):
     masks = Masks(str(tmp_path / "masks"), Chooser())
     assert (masks.find(Record(file_name="photos/a.jpg"), 8, 6) == SHAPE).all()
     assert (masks.find(Record(file_name="photos/b.jpg"), 8, 6) == ~SHAPE).all()
-    with pytest.raises(InputError, match="several masks"):
+    with pytest.raises(InputError, match="more than one mask"):
         masks.find(Record(file_name="d.jpg"), 8, 6)
     with pytest.raises(InputError, match="no mask for it"):
         masks.find(Record(file_name="z.jpg"), 8, 6)
@@ -103,7 +103,7 @@ def test_masks_are_paired_by_stem(tmp_path):
     with pytest.raises(InputError, match="no such mask"):
         Masks(str(tmp_path / "gone.png"), Chooser())
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match="no masks in this folder"):
+    with pytest.raises(InputError, match="there is no mask in this folder"):
         Masks(str(tmp_path / "none"), Chooser())
 
 

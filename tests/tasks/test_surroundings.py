@@ -80,6 +80,26 @@ def test_a_model_of_one_size_sees_squares_around_the_holes():
     assert [shape for shape, _ in seen] == [(64, 64)]  # a smaller picture
 
 
+def test_a_sketch_is_cut_along_and_its_lines_survive_shrinking():
+    class Drawing(Model):
+        def __call__(self, images, masks, guidance=None):
+            assert guidance.dtype == torch.bool
+            assert guidance.shape == masks.shape
+            drawn.append(guidance[0, 0])
+            return super().__call__(images, masks)
+
+    pixels, hole = np.full((100, 100, 3), 200, np.uint8), holes(100, 100, (20, 30, 40, 40))
+    sketch = np.zeros((100, 100), bool)
+    sketch[35, 30:70] = True
+    for model, tile, across in ((Model(), None, 40), (Model(size=20), None, 10), (Model(size=160), None, 64)):
+        drawn: list = []
+        own = Drawing()
+        _surroundings.fill(pixels, hole, model, own, tile=tile, sketch=sketch)
+        (lines,) = drawn
+        assert lines.any(1).sum() in (1, 2)
+        assert lines.any(0).sum() == pytest.approx(across, abs=2)
+
+
 def test_the_black_of_a_hole_does_not_bleed_when_a_square_is_shrunk():
     class Looking(Model):
         def __call__(self, images, masks, guidance=None):

@@ -80,7 +80,8 @@ def templates_of(reference: str) -> tuple[np.ndarray, list[str]]:
 def spread(vectors: np.ndarray, labels: np.ndarray) -> float:
     """The mean distance to the own class's centre, over the mean distance between two centres; NaN of a single class."""
     centres = np.stack([vectors[labels == label].mean(0) for label in np.unique(labels)])
-    own = np.linalg.norm(vectors - centres[np.unique(labels, return_inverse=True)[1]], axis=1).mean()
+    _, places = np.unique(labels, return_inverse=True)
+    own = np.linalg.norm(vectors - centres[places], axis=1).mean()
     between = np.linalg.norm(centres[:, None] - centres, axis=2)[np.triu_indices(len(centres), 1)]
     return float(own / between.mean()) if len(between) else math.nan
 
@@ -94,7 +95,7 @@ def angle(vectors: np.ndarray, classes: list[str], templates: np.ndarray, names:
 
 
 def _class(record: Any) -> str:
-    labels = record.get("labels") or ()
+    labels = record.get("labels") or []
     if len(labels) == 1 and "category" in labels[0]:
         return str(labels[0]["category"])
     return Path(str(record.get("file_name", ""))).parent.name

@@ -90,8 +90,8 @@ def make(model: Any, recipe: Mapping[str, Any], *, offline: bool = False) -> Inp
     for key in ("adversarial", "discriminator_lr"):
         if recipe[key] < 0:
             raise UsageError(f"{key} is at least 0, not {recipe[key]:g}")
-    if model.discriminator is None and (key := next((k for k, usual in SETTINGS.items() if recipe[k] != usual), None)):
-        raise UsageError(f"{key} has no effect on a model without a discriminator", hint="leave it out")
+    if model.discriminator is None and (idle := [key for key, usual in SETTINGS.items() if recipe[key] != usual]):
+        raise UsageError(f"{idle[0]} has no effect on a model without a discriminator", hint="leave it out")
     form(recipe["gan_loss"])
     model.form, model.share = recipe["gan_loss"], recipe["adversarial"]
     if (size := getattr(model, "size", None)) is not None and model.prepare.size != size:

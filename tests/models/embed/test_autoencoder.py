@@ -33,6 +33,7 @@ def trained(reference, data, tmp_path, **settings):
     return run, [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.system("202:autoencoder")
 def test_the_code_is_smaller_than_the_picture():
     model = built()
     pictures = torch.rand(2, 3, 32, 32)
@@ -48,6 +49,7 @@ def test_the_code_is_smaller_than_the_picture():
         built(image_size=30)
 
 
+@pytest.mark.system("202:autoencoder")
 def test_it_draws_faces_nearer_than_pca_of_as_many_dimensions(data):
     paths = sorted((data / "faces_orl").glob("s*/1.pgm"))[:12]
     pictures = torch.from_numpy(np.stack([np.array(Image.open(path).convert("RGB").resize((16, 16))) for path in paths]))
@@ -79,6 +81,42 @@ def test_it_learns_from_a_plain_folder(photos, tmp_path):
     assert loaded.embed(loaded.prepare([np.zeros((9, 9, 3), np.uint8)])).shape == (1, 16)
     with pytest.raises(InputError, match="no categories"):
         trained("simple-cnn.tiny", photos, tmp_path)
+
+
+@pytest.mark.system("202:autoencoder")
+def test_it_learns_by_either_distance(photos, tmp_path):
+    for loss in ("l1", "l2"):
+        _, lines = trained("autoencoder.tiny", photos, tmp_path, epochs=3, batch_size=4, loss=loss)
+        epochs = [line for line in lines if line["kind"] == "epoch"]
+        assert epochs[-1][loss] < epochs[0][loss]
+
+
+@pytest.mark.system("202:autoencoder")
+def test_an_adversary_of_pictures_and_codes(photos, tmp_path):
+    """Pairs (x, E(x)) against (G(z), z): the losses by hand, and a run with all of them in its log."""
+    from cvtool.train import recipe as recipes
+    from cvtool.train import steps
+
+    model = built(image_size=16, dimensions=4)
+    step = steps.make(model, recipes.resolve({"step": "joint-adversarial", "joint_width": 4, "joint_weight": 0.5, "weight_decay": 0.0}))
+    batch = model.eval().prepare([np.full((16, 16, 3), value, np.uint8) for value in (20, 120, 220)])
+    torch.manual_seed(5)
+    found = step.deceiving(batch)
+    torch.manual_seed(5)
+    z, codes = torch.randn(3, 4), model.encode(batch.images)
+    told = step.discriminator(batch.images, codes), step.discriminator(model.decode(z), z)
+    torch.testing.assert_close(found["l2"], (model(batch.images) - batch.images).square().mean())
+    torch.testing.assert_close(found["joint"], 0.5 * (torch.nn.functional.softplus(told[0]).mean() + torch.nn.functional.softplus(-told[1]).mean()))
+    other = step.telling(batch)
+    torch.testing.assert_close(other["d_data"], torch.nn.functional.softplus(-told[0]).mean())
+    torch.testing.assert_close(other["d_drawn"], torch.nn.functional.softplus(told[1]).mean())
+    found["joint"].backward()
+    assert model.net.code.weight.grad.abs().sum() > 0
+    assert model.decoder.open[0].weight.grad.abs().sum() > 0
+    _, lines = trained("autoencoder.tiny", photos, tmp_path, epochs=2, batch_size=4, step="joint-adversarial", joint_width=4)
+    assert all(lines[-1][key] > 0 for key in ("l2", "joint", "d_data", "d_drawn"))
+    with pytest.raises(UsageError, match="encoder and a decoder"):
+        steps.make(weights.build("simclr.tiny", categories=[]), recipes.resolve({"step": "joint-adversarial"}))
 
 
 def test_it_passes_over_the_truth_of_other_data(tmp_path):

@@ -84,7 +84,7 @@ def test_byol_is_the_symmetric_distance_to_a_target_without_gradient():
 )
 def test_a_linear_map_reads_its_features_better_than_random_ones(name, digit_folders, tmp_path, record_property):
     """On 300 real digits without a label; measured on 100 others, whose halves fit and judge a linear map."""
-    shape = {"backbone": "simple-cnn:width=8,depth=2,head=flatten,image_size=16", "image_size": 16, "hidden": 64, "dimensions": 32}
+    shape = {"backbone": "simple-cnn:width=12,depth=2", "image_size": 16, "hidden": 64, "dimensions": 32}
     views = {"views": "turn:10,shear:10,scale:0.15,shift:0.08"} | (
         {"other_views": "turn:10,shear:10,scale:0.15,shift:0.08,blur:0.5"} if name == "byol" else {}
     )
