@@ -63,3 +63,19 @@ def aligned(rows: list[list[str]], indent: str = "  ") -> list[str]:
         cells = [f"{cell:<{w}}" if i == 0 or not cell[:1].isdigit() else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=False))]
         lines.append((indent + "  ".join(cells)).rstrip()[:width])
     return lines
+
+
+def stats(found: dict[str, Any]) -> list[str]:
+    """What `cvtool data stats` says of a data set, line by line."""
+    lines = [f"{found['path']}  ({found['format']})"]
+    words = ("images", "objects", "empty_images", "failed_images", "crowds", "masks", "keypoints", "label_maps")
+    rows = [[key.replace("_", " "), f"{found[key]:,}"] for key in words if found[key] or key in ("images", "objects")]
+    for key in ("objects_per_image", "width", "height"):
+        if found[key]:
+            rows.append([key.replace("_", " "), f"{found[key]['min']:g}", f"to {found[key]['max']:g}", f"mean {found[key]['mean']:g}"])
+    if found["objects"]:
+        rows += [[key, f"{count:,}"] for key, count in found["sizes"].items()]
+    rows += [[f"split {key}", f"{count:,}"] for key, count in found.get("splits", {}).items()]
+    lines += aligned(rows)
+    table = [[row["name"], str(row["id"]), f"{row['objects']:,}", f"{row['images']:,}"] for row in found["categories"]]
+    return lines + (["", *aligned([["category", "id", "objects", "images"], *table])] if table else [])

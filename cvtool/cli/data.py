@@ -174,24 +174,9 @@ def stats(
     if json_ or not sys.stdout.isatty():
         print(json.dumps(found, ensure_ascii=True))
         return
-    print("\n".join(_stats_table(found)))
+    from cvtool.cli._table import stats as lines
 
-
-def _stats_table(found: dict[str, Any]) -> list[str]:
-    from cvtool.cli._table import aligned
-
-    lines = [f"{found['path']}  ({found['format']})"]
-    words = ("images", "objects", "empty_images", "failed_images", "crowds", "masks", "keypoints", "label_maps")
-    rows = [[key.replace("_", " "), f"{found[key]:,}"] for key in words if found[key] or key in ("images", "objects")]
-    for key in ("objects_per_image", "width", "height"):
-        if found[key]:
-            rows.append([key.replace("_", " "), f"{found[key]['min']:g}", f"to {found[key]['max']:g}", f"mean {found[key]['mean']:g}"])
-    if found["objects"]:
-        rows += [[key, f"{count:,}"] for key, count in found["sizes"].items()]
-    rows += [[f"split {key}", f"{count:,}"] for key, count in found.get("splits", {}).items()]
-    lines += aligned(rows)
-    table = [[row["name"], str(row["id"]), f"{row['objects']:,}", f"{row['images']:,}"] for row in found["categories"]]
-    return lines + (["", *aligned([["category", "id", "objects", "images"], *table])] if table else [])
+    print("\n".join(lines(found)))
 
 
 @app.command()

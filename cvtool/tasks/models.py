@@ -223,6 +223,7 @@ def imported(
     tensor is missing, unknown or misshapen.
     """
     from cvtool import weights
+    from cvtool.categories import numbered
 
     reference = registry.parse(name)
     if reference.path is not None or reference.weights_path is not None:
@@ -233,9 +234,9 @@ def imported(
     own = weights.is_own(file)
     said = weights.read_info(file) if own else weights.Info(command=command, data={"imported": file.name, "sha256": weights.sha256(file)})
     arguments = _arguments_as(bare, said, file) if own else {}
-    meant = read_categories(categories) if categories else said.categories or _published(reference)
+    meant = read_categories(categories) if categories else said.categories if own else _published(reference)
     try:
-        model = weights.build(bare, categories=meant, **arguments)
+        model = weights.build(bare, categories=meant or numbered(1), **arguments)
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
         if not arguments:
             raise
@@ -243,6 +244,8 @@ def imported(
         raise ModelError(what, where=file, hint="was it saved by another version?") from error
     if not hasattr(model, "state_dict"):
         raise UsageError(f"{plain} has no tensors to import", hint=f"use the file as it is: -m {reference.name}@{file}")
+    if not meant and hasattr(model, "categories"):
+        model.categories = []
     state = weights.read_tensors(file) if own else weights.read_foreign(file)
     tensors = state if own else weights.renamed(reference, state)
     weights.fill(model, tensors, file, plain, strict=True)

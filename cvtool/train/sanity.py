@@ -121,7 +121,8 @@ def report(model: Any, loader: Any, *, kind: str, device: torch.device, precisio
         set_rng_state(before)
         for buffer, old in buffers:
             buffer.copy_(old)
-    yield _first_loss(losses, len(loader.dataset.categories), kind, len(batch))
+    if losses:  # else they are all the training step's
+        yield _first_loss(losses, len(loader.dataset.categories), kind, len(batch))
 
 
 def _pictures(batch: Any) -> str:

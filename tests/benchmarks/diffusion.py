@@ -1,7 +1,7 @@
 """Sampling with the paper's U-Net beside diffusers' of the same size: `python tests/benchmarks/diffusion.py [PICTURES [STEPS]]`.
 
-Needs diffusers. Both have the same weights (checked: the same noise comes out), walk the same DDIM steps, and are timed in turn, three times each, on one
-thread (OMP_NUM_THREADS=1). Prints steps a second, and the ratio of the medians.
+Needs diffusers. Both have the same weights (checked: the same noise comes out), walk the same DDIM steps, and are timed in turn, three times each, on
+one thread (OMP_NUM_THREADS=1). Prints steps a second, and the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def main(pictures: int, steps: int) -> None:
     scheduler.set_timesteps(steps)
 
     def own() -> None:
-        samplers.ddim(lambda y, time: mine(y, torch.full((len(y),), time - 1)), x, schedule, schedules.spaced(1000, steps))
+        samplers.ddim(lambda y, t: mine(y, torch.full((len(y),), t - 1)), x, schedule, schedules.spaced(1000, steps))
 
     def other() -> None:
         y = x
-        for time in scheduler.timesteps:
-            y = scheduler.step(theirs(y, time).sample, time, y).prev_sample
+        for t in scheduler.timesteps:
+            y = scheduler.step(theirs(y, t).sample, t, y).prev_sample
 
     seconds: dict[str, list[float]] = {"own": [], "other": []}
     for _ in range(3):

@@ -14,7 +14,9 @@ HEAD += "property float a0\nproperty float a1\nproperty float a2\nelement face 1
 def test_points_and_descriptors(tmp_path, form):
     rows = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32).astype(np.float64)
     order = ">" if form.endswith("big_endian") else "<"
-    kind = np.dtype([(n, order + t) for n, t in zip(["x", "y", "z", "red", "a0", "a1", "a2"], ["f8", "f4", "f4", "u1", "f4", "f4", "f4"], strict=True)])
+    kind = np.dtype(
+        [(n, order + t) for n, t in zip(["x", "y", "z", "red", "a0", "a1", "a2"], ["f8", "f4", "f4", "u1", "f4", "f4", "f4"], strict=True)]
+    )
     table = np.array([(*row[:3], 200, *row[3:]) for row in rows], kind)
     text = "".join(" ".join(repr(float(v)) for v in row) + "\n" for row in table.tolist()).encode()
     (tmp_path / "a.ply").write_bytes(HEAD.format(form).encode() + (text if form == "ascii" else table.tobytes()) + b"3 0 1 2\n")

@@ -14,7 +14,7 @@ eps(null) + guidance (eps(class) - eps(null)) can go beyond the class (Ho 2022, 
 log p(class | picture that x_t is taken for), times guidance, goes into each step (Dhariwal 2021, arXiv:2105.05233). patch: the U-Net sees squares
 of patch x patch pixels as one place (Hoogeboom 2023, arXiv:2301.11093, section 3.3), a quarter of the work at 2.
 
-    cvtool train -m ddpm.small --data cells/ --set conditional=true ;  cvtool generate -m runs/0001 -n 16 --guidance 2 -o made/
+    cvtool train -m ddpm.small --data cells/ --img-size 32 --set conditional=true ;  cvtool generate -m runs/0001 -n 16 --guidance 2 -o made/
     cvtool generate -m runs/0001 --sampler ddim --steps 50 -n 16 -o made/
     cvtool generate -m runs/0002 --classifier runs/0003 --class RBC --guidance 4 -n 16 -o made/
 """
@@ -40,10 +40,12 @@ from cvtool.results import Picture
 VARIANTS = {
     "base": {"image_size": 32, "width": 128, "multiples": [1, 2, 2, 2], "blocks": 2, "attention": [16], "dropout": 0.1},
     "small": {
-        "image_size": 64, "patch": 2, "width": 64, "multiples": [1, 2], "blocks": 1, "attention": [16], "groups": 8, "noise": "cosine", "predict": "v",
+        "image_size": 64, "patch": 2, "width": 64, "multiples": [1, 2], "blocks": 1, "attention": [16], "groups": 8, "noise": "cosine",
+        "predict": "v",
     },
     "tiny": {
-        "image_size": 8, "width": 16, "multiples": [1, 2], "blocks": 1, "attention": [4], "groups": 4, "times": 100, "noise": "cosine", "predict": "v",
+        "image_size": 8, "width": 16, "multiples": [1, 2], "blocks": 1, "attention": [4], "groups": 4, "times": 100, "noise": "cosine",
+        "predict": "v",
     },
 }  # fmt: skip
 WEIGHTS: dict[str, dict] = {}

@@ -34,11 +34,11 @@ def search(table: Table, records: Iterable[Record], *, top: int = 5, distance: s
             if "embedding" in record:
                 table.accept(_vectors.maker(record), record.name)
                 try:
-                    vectors.append(table.query(_vectors.vector_of(record, None)))
+                    vector = _vectors.vector_of(record, None)
                 except InputError as error:
-                    if "NaN" not in error.what and "none" not in error.what:
-                        raise
                     record = record.changed(embedding=None).with_error(error)
+                else:
+                    vectors.append(table.query(vector))
             done.append(record)
         if not vectors:
             yield from done

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class PairDiscriminator(nn.Module):
     def __init__(self, dimensions: int, width: int) -> None:
         super().__init__()
         widths = [3, width, 2 * width, 4 * width]
-        parts = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2))]
+        parts = [part for a, b in pairwise(widths) for part in (nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2))]
         self.picture = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(2), nn.Flatten())
         self.code = nn.Sequential(nn.Linear(dimensions, 4 * width), nn.LeakyReLU(0.2))
         self.both = nn.Sequential(nn.Linear(20 * width, 4 * width), nn.LeakyReLU(0.2), nn.Linear(4 * width, 1))

@@ -28,9 +28,9 @@ def built(reference, **changes):
     return weights.build(reference, categories=numbered(3), **changes)
 
 
-def trained(reference, data, tmp_path, **settings):
+def trained(reference, data, tmp_path, *, data_val=None, **settings):
     common = {"epochs": 6, "batch_size": 40, "val_every": 100, "lr": 5e-3}
-    run = task.train(reference, data, output=tmp_path / "runs", device="cpu", layers=[common | settings])
+    run = task.train(reference, data, data_val=data_val, output=tmp_path / "runs", device="cpu", layers=[common | settings])
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return run, [line for line in lines if line["kind"] == "epoch"]
 
@@ -248,6 +248,16 @@ def test_the_embedding_stands_before_the_classes_and_a_new_identity_needs_traini
     assert "train it again" in told.value.hint
     with pytest.raises(UsageError, match="leaves out the identities' templates"):
         model.check_criterion(losses.compose("triplet", "embeddings"))
+
+
+@pytest.mark.system("181:id-classifier")
+def test_an_identity_that_was_not_learned_is_named(digit_folders, tmp_path):
+    for digit in "012":
+        shutil.copytree(digit_folders / "val" / digit, tmp_path / "val" / digit)
+        if digit != "2":
+            shutil.copytree(digit_folders / "train" / digit, tmp_path / "train" / digit)
+    with pytest.raises(InputError, match="category 2 is not one of those trained on"):
+        trained("id-classifier.tiny", tmp_path / "train", tmp_path, data_val=tmp_path / "val")
 
 
 def test_a_table_of_more_than_two_numbers_is_no_plane(tmp_path, digit_folders):
