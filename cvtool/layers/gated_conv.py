@@ -32,6 +32,6 @@ class GatedConv(nn.Module):
 
 def gain(phi: nn.Module) -> float:
     """1 / sqrt(E phi(z)^2) of z ~ N(0, 1)."""
-    z = torch.linspace(-6, 6, 1201)
+    z = torch.linspace(-6, 6, 1201, device="cpu")  # a number, also where a model is built without memory for its values
     density = torch.exp(-z.square() / 2)
     return float(((phi(z.clone()).square() * density).sum() / density.sum()).rsqrt())

@@ -141,6 +141,14 @@ def test_pictures_of_another_size_are_refused_where_the_model_has_one():
         inpainting.make(model, recipes.DEFAULTS | inpainting.SETTINGS)
 
 
+@pytest.mark.parametrize("name", ["context-encoder", "partial-conv", "deepfill-v2"])
+def test_models_can_be_built_without_memory_for_their_values(name):
+    """As training from a checkpoint does, to see which tensors belong to the head."""
+    with torch.device("meta"):
+        model = weights.build(f"{name}.tiny", categories=numbered(1))
+    assert all(p.is_meta for p in model.parameters())
+
+
 # ---- the holes ----------------------------------------------------------------------------------------------------
 
 
