@@ -51,7 +51,7 @@ def two(distance):
 SAME, OTHER = torch.tensor([0, 0]), torch.tensor([0, 1])
 
 
-@pytest.mark.system("187:contrastive")
+@pytest.mark.system("contrastive")
 def test_contrastive_by_its_equation(batch):
     z, labels = batch
     for margin, near in ((1.0, 0.0), (3.0, 0.5), (None, 0.0)):
@@ -65,7 +65,7 @@ def test_contrastive_by_its_equation(batch):
         torch.testing.assert_close(contrastive(z, labels, margin=margin, positive=near).item(), sum(found) / len(found))
 
 
-@pytest.mark.system("187:contrastive")
+@pytest.mark.system("contrastive")
 def test_contrastive_of_one_pair():
     assert contrastive(two(3.0), SAME).item() == pytest.approx(9)  # m+ = 0: d^2
     assert contrastive(two(3.0), SAME, positive=1.0).item() == pytest.approx(4)
@@ -85,7 +85,7 @@ def test_contrastive_of_one_pair():
     assert z.grad.isfinite().all()
 
 
-@pytest.mark.system("187:contrastive")
+@pytest.mark.system("contrastive")
 def test_contrastive_is_that_of_the_library(batch):
     pml = library()
     z, labels = batch
@@ -95,7 +95,7 @@ def test_contrastive_is_that_of_the_library(batch):
     torch.testing.assert_close(contrastive(z, labels, margin=3.0, positive=0.5, reduction="sum"), values.sum() / 2)
 
 
-@pytest.mark.system("188:contrastive-m2")
+@pytest.mark.system("contrastive-m2")
 def test_the_form_with_a_squared_margin(batch):
     z, labels = batch
     found = []
@@ -113,7 +113,7 @@ def test_the_form_with_a_squared_margin(batch):
     assert slopes == pytest.approx({("m2", 0.5): -1.0, ("m2", 2.9): -5.8, ("plain", 0.5): -5.0, ("plain", 2.9): -0.2})
 
 
-@pytest.mark.system("189:triplet")
+@pytest.mark.system("triplet")
 def test_triplet_is_on_squared_distances(batch):
     z, labels = batch
     triples = all_triples(labels)
@@ -131,7 +131,7 @@ def test_triplet_is_on_squared_distances(batch):
     torch.testing.assert_close(triplet(z, labels, margin=0.2), theirs(z, labels))
 
 
-@pytest.mark.system("189:triplet")
+@pytest.mark.system("triplet")
 def test_without_margin_a_constant_network_has_solved_it(batch):
     z = torch.ones(10, 6, requires_grad=True)
     assert triplet(z, batch[1], margin=0.0).item() == 0
@@ -141,7 +141,7 @@ def test_without_margin_a_constant_network_has_solved_it(batch):
     assert nothing.item() == 0
 
 
-@pytest.mark.system("190:angular-triplet")
+@pytest.mark.system("angular-triplet")
 def test_angular_triplet(batch):
     z, labels = batch
     unit = F.normalize(z, dim=1)
@@ -151,7 +151,7 @@ def test_angular_triplet(batch):
     assert angular_triplet(torch.tensor([[1.0, 0], [2, 0], [0, 3]]), torch.tensor([0, 0, 1])).item() == 0
 
 
-@pytest.mark.system("191:tuplet")
+@pytest.mark.system("tuplet")
 def test_only_the_hardest_negative_teaches(batch):
     z, labels = batch
     values = []
@@ -164,7 +164,7 @@ def test_only_the_hardest_negative_teaches(batch):
     assert [bool(row.any()) for row in z.grad[2:]] == [False, True, False]
 
 
-@pytest.mark.system("192:infonce")
+@pytest.mark.system("infonce")
 def test_infonce(batch):
     z, labels = batch
     values = []
@@ -181,7 +181,7 @@ def test_infonce(batch):
         assert (infonce(z, labels, reduction="none") >= tuplet(z, labels, reduction="none")).all()
 
 
-@pytest.mark.system("193:nt-xent")
+@pytest.mark.system("nt-xent")
 def test_nt_xent(batch):
     for n in (2, 5, 32):
         views = torch.arange(n).repeat(2)
@@ -197,7 +197,7 @@ def test_nt_xent(batch):
     torch.testing.assert_close(nt_xent(z, views, temperature=0.3), pml.losses.NTXentLoss(temperature=0.3)(z, views))
 
 
-@pytest.mark.system("193:nt-xent")
+@pytest.mark.system("nt-xent")
 def test_its_likeness_is_the_cosine():
     """One picture's two views, same, orthogonal or opposite, against one pair that is orthogonal to both: cosines 1, 0, -1."""
     for cosine, other in ((1, [2.0, 0, 0, 0]), (0, [0, 3.0, 0, 0]), (-1, [-5.0, 0, 0, 0])):
@@ -206,7 +206,7 @@ def test_its_likeness_is_the_cosine():
         assert first.item() == pytest.approx(math.log(math.exp(cosine) + 2) - cosine, abs=1e-6)
 
 
-@pytest.mark.system("194:arcface")
+@pytest.mark.system("arcface")
 def test_arcface(batch):
     z, labels = batch
     templates = torch.randn(4, 6, generator=torch.Generator().manual_seed(1)).double()
@@ -239,7 +239,7 @@ def test_cosface_and_proxy_are_those_of_the_library(batch):
     torch.testing.assert_close(proxy(z, labels, templates=templates), torch.stack(values).mean())
 
 
-@pytest.mark.system("197:hierarchical-triplet")
+@pytest.mark.system("hierarchical-triplet")
 def test_hierarchical_triplet(batch):
     z, labels = batch
     z, margins = F.normalize(z, dim=1), torch.rand(4, 4, generator=torch.Generator().manual_seed(2)).double()

@@ -8,7 +8,7 @@ import pytest
 from cvtool.ops.class_tree import Tree, class_distances
 
 
-@pytest.mark.system("197:hierarchical-triplet")
+@pytest.mark.system("hierarchical-triplet")
 def test_class_distances_are_means_over_pairs():
     rng = np.random.default_rng(0)
     vectors, labels = rng.normal(size=(14, 3)), np.array([0, 1, 0, 2, 1, 2, 0, 4, 1, 2, 0, -1, 1, -1])
@@ -20,7 +20,7 @@ def test_class_distances_are_means_over_pairs():
     assert np.isnan(found[3]).all()
 
 
-@pytest.mark.system("197:hierarchical-triplet")
+@pytest.mark.system("hierarchical-triplet")
 def test_the_tree_of_four_classes():
     """Two near ones, a third not far, a fourth opposite; within each 0.4: d_l = 0.4 + 0.9 l with four levels."""
     distances = np.array([[0.4, 1.0, 2.0, 3.9], [1.0, 0.2, 2.1, 3.9], [2.0, 2.1, 0.6, 3.9], [3.9, 3.9, 3.9, 0.4]])

@@ -35,7 +35,7 @@ def test_all_triples_and_pairs(seed, count):
     assert all(labels[i] != labels[j] for i, j in other)
 
 
-@pytest.mark.system("195:semi-hard-mining")
+@pytest.mark.system("semi-hard-mining")
 @given(st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 5.0]))
 @settings(max_examples=20, deadline=None)
 def test_semi_hard_is_a_filter(seed, margin):
@@ -44,7 +44,7 @@ def test_semi_hard_is_a_filter(seed, margin):
     assert mining.semi_hard(mining.squared_distances(z), labels, margin).tolist() == wanted
 
 
-@pytest.mark.system("196:hard-mining")
+@pytest.mark.system("hard-mining")
 @given(st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_hard_and_as_far_are_what_a_sort_finds(seed):

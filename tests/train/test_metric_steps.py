@@ -72,7 +72,7 @@ def turn(step, batch):
 # ---- divide and conquer --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.system("198:embedding-ensemble")
+@pytest.mark.system("embedding-ensemble")
 def test_a_batch_is_of_one_cluster_and_moves_its_own_learner_alone(loader):
     step = step_of("embedding-ensemble.tiny", images_per_class=2, joint_epochs=1, recluster=2, lr=0.01)
     step.model.train()
@@ -99,7 +99,7 @@ def test_a_batch_is_of_one_cluster_and_moves_its_own_learner_alone(loader):
     assert not any(torch.equal(old, learner.weight) for old, learner in zip(before, step.model.learners, strict=True))
 
 
-@pytest.mark.system("198:embedding-ensemble")
+@pytest.mark.system("embedding-ensemble")
 def test_clusters_are_made_anew_when_due_and_keep_their_learner(loader, monkeypatch):
     step = step_of("embedding-ensemble.tiny", images_per_class=2, joint_epochs=1, recluster=2)
     calls = []
@@ -131,7 +131,7 @@ def test_an_epoch_that_is_gone_on_with_is_the_same(loader):
 # ---- hierarchical triplets -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.system("197:hierarchical-triplet")
+@pytest.mark.system("hierarchical-triplet")
 def test_a_batch_is_anchors_with_their_nearest_classes(loader):
     distances = np.abs(np.subtract.outer(np.array([0.0, 1, 2, 10, 11, 12]), [0.0, 1, 2, 10, 11, 12])) + np.eye(6)
     near = hierarchical.neighbours(distances, 3)
@@ -148,7 +148,7 @@ def test_a_batch_is_anchors_with_their_nearest_classes(loader):
     assert np.unique(both, return_counts=True)[1].tolist() == [2] * 6  # l' = 2 of them
 
 
-@pytest.mark.system("197:hierarchical-triplet")
+@pytest.mark.system("hierarchical-triplet")
 def test_the_tree_is_that_of_the_embeddings_and_its_margins_are_learned_with(loader):
     settings = {"step": "hierarchical", "images_per_class": 2, "neighbourhood": 3, "built": {"normalize": True}}
     step = step_of("siamese.tiny", "hierarchical-triplet", **settings)
@@ -175,7 +175,7 @@ def online_of(model):
     return torch.cat([p.detach().flatten() for part in (model.net, model.projector) for p in part.parameters()])
 
 
-@pytest.mark.system("204:byol")
+@pytest.mark.system("byol")
 @pytest.mark.parametrize("tau", [0.0, 0.9, 1.0])
 def test_the_target_is_a_moving_average(loader, tau):
     step = step_of("byol.tiny", lr=0.01, built={"tau": tau})
@@ -193,7 +193,7 @@ def test_the_target_is_a_moving_average(loader, tau):
     assert not any(id(p) in ids for phase in step.phases() for p in phase.params)
 
 
-@pytest.mark.system("205:simclr")
+@pytest.mark.system("simclr")
 def test_a_bank_of_negatives(loader):
     step = step_of("simclr.tiny", built={"bank": 20}, lr=0.01)
     model = step.model.train()

@@ -33,7 +33,7 @@ def trained(reference, data, tmp_path, **settings):
     return run, [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.system("202:autoencoder")
+@pytest.mark.system("autoencoder")
 def test_the_code_is_smaller_than_the_picture():
     model = built()
     pictures = torch.rand(2, 3, 32, 32)
@@ -49,7 +49,7 @@ def test_the_code_is_smaller_than_the_picture():
         built(image_size=30)
 
 
-@pytest.mark.system("202:autoencoder")
+@pytest.mark.system("autoencoder")
 def test_it_draws_faces_nearer_than_pca_of_as_many_dimensions(data):
     paths = sorted((data / "faces_orl").glob("s*/1.pgm"))[:12]
     pictures = torch.from_numpy(np.stack([np.array(Image.open(path).convert("RGB").resize((16, 16))) for path in paths]))
@@ -83,7 +83,7 @@ def test_it_learns_from_a_plain_folder(photos, tmp_path):
         trained("simple-cnn.tiny", photos, tmp_path)
 
 
-@pytest.mark.system("202:autoencoder")
+@pytest.mark.system("autoencoder")
 def test_it_learns_by_either_distance(photos, tmp_path):
     for loss in ("l1", "l2"):
         _, lines = trained("autoencoder.tiny", photos, tmp_path, epochs=3, batch_size=4, loss=loss)
@@ -91,7 +91,7 @@ def test_it_learns_by_either_distance(photos, tmp_path):
         assert epochs[-1][loss] < epochs[0][loss]
 
 
-@pytest.mark.system("202:autoencoder")
+@pytest.mark.system("autoencoder")
 def test_an_adversary_of_pictures_and_codes(photos, tmp_path):
     """Pairs (x, E(x)) against (G(z), z): the losses by hand, and a run with all of them in its log."""
     from cvtool.train import recipe as recipes

@@ -51,7 +51,7 @@ def embedded(run, pictures, path):
 # ---- siamese -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.system("180:siamese")
+@pytest.mark.system("siamese")
 def test_the_gradient_is_the_sum_over_both_inputs():
     """Two copies of the encoder, an input each: their gradients add up to that of the one that takes both."""
     model = built("siamese.tiny").eval()  # eval: normalisation over a batch would join the two
@@ -70,8 +70,8 @@ def test_the_gradient_is_the_sum_over_both_inputs():
     assert torch.equal(model(first), model(torch.cat([first, second]))[:1]) or torch.allclose(model(first), model(torch.cat([first, second]))[:1])
 
 
-@pytest.mark.system("180:siamese")
-@pytest.mark.system("187:contrastive")
+@pytest.mark.system("siamese")
+@pytest.mark.system("contrastive")
 def test_digits_in_a_plane(digit_folders, tmp_path, record_property):
     run, lines = trained("siamese.plane", digit_folders, tmp_path, image_size=16, epochs=14, images_per_class=4, loss="contrastive:margin=2")
     assert lines[-1]["contrastive"] < 0.6 * lines[0]["contrastive"]
@@ -145,8 +145,8 @@ def test_what_makes_no_sense_is_refused(settings, says, digit_folders, tmp_path)
         trained("siamese.tiny", digit_folders, tmp_path, epochs=1, **settings)
 
 
-@pytest.mark.system("195:semi-hard-mining")
-@pytest.mark.system("196:hard-mining")
+@pytest.mark.system("semi-hard-mining")
+@pytest.mark.system("hard-mining")
 @pytest.mark.parametrize("miner", ["semi-hard:0.5", "hard", "staged:1"])
 def test_training_with_mined_triples(miner, digit_folders, tmp_path):
     picked = {}
@@ -189,8 +189,8 @@ def test_training_with_mined_triples(miner, digit_folders, tmp_path):
 # ---- identity classifier -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.system("181:id-classifier")
-@pytest.mark.system("194:arcface")
+@pytest.mark.system("id-classifier")
+@pytest.mark.system("arcface")
 def test_softmax_spreads_a_class_and_arcface_draws_it_to_its_template(digit_folders, tmp_path, record_property):
     digits = tmp_path / "four"
     for digit in "0123":
@@ -220,7 +220,7 @@ def test_softmax_spreads_a_class_and_arcface_draws_it_to_its_template(digit_fold
         figures.draw("embedding-plane", None, {"tables": f"{tables['softmax']},{tables['arcface']}", "templates": str(arc)})
 
 
-@pytest.mark.system("194:arcface")
+@pytest.mark.system("arcface")
 def test_templates_are_drawn_as_radii_of_the_circle():
     """A template at 0, 90 and 200 degrees: along each of them the picture is coloured, half-way out too, and nowhere else inside."""
     angles = np.radians([0, 90, 200])
@@ -235,7 +235,7 @@ def test_templates_are_drawn_as_radii_of_the_circle():
     assert (image[embedding_plane.SIDE // 2 + 60, embedding_plane.SIDE // 2 + 60] == embedding_plane.FIELD).all()
 
 
-@pytest.mark.system("181:id-classifier")
+@pytest.mark.system("id-classifier")
 def test_the_embedding_stands_before_the_classes_and_a_new_identity_needs_training():
     model = built("id-classifier.tiny").eval()
     batch = labelled(model)
@@ -250,7 +250,7 @@ def test_the_embedding_stands_before_the_classes_and_a_new_identity_needs_traini
         model.check_criterion(losses.compose("triplet", "embeddings"))
 
 
-@pytest.mark.system("181:id-classifier")
+@pytest.mark.system("id-classifier")
 def test_an_identity_that_was_not_learned_is_named(digit_folders, tmp_path):
     for digit in "012":
         shutil.copytree(digit_folders / "val" / digit, tmp_path / "val" / digit)
@@ -270,7 +270,7 @@ def test_a_table_of_more_than_two_numbers_is_no_plane(tmp_path, digit_folders):
 # ---- hierarchical triplets and the ensemble ------------------------------------------------------------------------
 
 
-@pytest.mark.system("197:hierarchical-triplet")
+@pytest.mark.system("hierarchical-triplet")
 def test_training_with_a_tree(digit_folders, tmp_path):
     settings = {"normalize": True, "loss": "hierarchical-triplet", "batch_size": 24, "images_per_class": 3, "neighbourhood": 4, "epochs": 3}
     run, lines = trained("siamese.tiny", digit_folders, tmp_path, **settings)
@@ -280,7 +280,7 @@ def test_training_with_a_tree(digit_folders, tmp_path):
     embedded(run, digit_folders / "val" / "3", tmp_path / "x.npz")
 
 
-@pytest.mark.system("198:embedding-ensemble")
+@pytest.mark.system("embedding-ensemble")
 def test_training_of_the_ensemble(digit_folders, tmp_path):
     run, lines = trained("embedding-ensemble.tiny", digit_folders, tmp_path, epochs=4, recluster=1, joint_epochs=1)
     assert len(lines) == 4

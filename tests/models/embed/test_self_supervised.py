@@ -30,7 +30,7 @@ def prepared(model, count=5):
     return model.prepare([rng.integers(0, 255, (20, 20, 3), dtype=np.uint8) for _ in range(count)])
 
 
-@pytest.mark.system("205:simclr")
+@pytest.mark.system("simclr")
 def test_simclr_is_nt_xent_of_two_views():
     model = built("simclr.tiny").train()
     batch = prepared(model)
@@ -53,7 +53,7 @@ def test_simclr_is_nt_xent_of_two_views():
         built("simclr.tiny", bank=-1)
 
 
-@pytest.mark.system("204:byol")
+@pytest.mark.system("byol")
 def test_byol_is_the_symmetric_distance_to_a_target_without_gradient():
     model = built("byol.tiny").train()
     assert model.views[0] != model.views[1]  # T and T'
@@ -80,7 +80,7 @@ def test_byol_is_the_symmetric_distance_to_a_target_without_gradient():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("simclr", marks=pytest.mark.system("205:simclr")), pytest.param("byol", marks=pytest.mark.system("204:byol"))]
+    "name", [pytest.param("simclr", marks=pytest.mark.system("simclr")), pytest.param("byol", marks=pytest.mark.system("byol"))]
 )
 def test_a_linear_map_reads_its_features_better_than_random_ones(name, digit_folders, tmp_path, record_property):
     """On 300 real digits without a label; measured on 100 others, whose halves fit and judge a linear map."""
