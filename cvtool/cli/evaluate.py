@@ -165,7 +165,7 @@ def main(
 
 
 def _judge(report: dict[str, Any], reasons: list[str], console: Console) -> None:
-    """Says what passed; raises GateFailed for what did not, once everything is written."""
+    """Says what passed; raises GateFailed for what did not, once everything is written, and UsageError where a gate names no key of the report."""
     from cvtool.cli._junit import cases
 
     rows = cases(report)
@@ -174,7 +174,8 @@ def _judge(report: dict[str, Any], reasons: list[str], console: Console) -> None
             console.say(f"passed: {row['name']}: {row['why']}")
     if reasons:
         shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
-        raise GateFailed(f"{len(reasons)} of {count(len(rows), 'gate')} failed", hint=shown)
+        unknown = any(row.get("unknown") for row in report.get("gates", ()))
+        raise (UsageError if unknown else GateFailed)(f"{len(reasons)} of {count(len(rows), 'gate')} failed", hint=shown)
 
 
 def _for_ci(report: dict[str, Any], junit: Path | None, summary: Path | None) -> None:

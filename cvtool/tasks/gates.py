@@ -72,7 +72,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def verdicts(gates: Sequence[Gate], report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each gate: gate, key, value (None: not there), passed, why (words)."""
+    """Of each gate: gate, key, value (None: not there), passed, why (words), and unknown where the report has no such key."""
     known = figures(report)
     rows = []
     for each in gates:
@@ -87,7 +87,8 @@ def verdicts(gates: Sequence[Gate], report: Mapping[str, Any]) -> list[dict[str,
         else:
             passed = OPERATORS[each.operator](value, each.number)
             why = f"{each.key} is {value:.6g}"
-        rows.append({"gate": each.text, "key": each.key, "value": value, "passed": passed, "why": why})
+        row = {"gate": each.text, "key": each.key, "value": value, "passed": passed, "why": why}
+        rows.append(row if each.key in known else row | {"unknown": True})
     return rows
 
 
