@@ -527,3 +527,15 @@ def test_oracle_with_text_ids(data) -> None:
     assert said(report, "image ids are text") or said(report, "are text, such as")
     with pytest.raises(InputError, match="17 body points"):
         evaluate(folder / "example_crowdpose_val.json", folder / "example_crowdpose_preds.json", iou_type="keypoints")
+
+
+def test_crowdpose_is_faster_coco_evals(data) -> None:
+    """The figures are those of faster-coco-eval 1.8 (`keypoints_crowd`, CrowdPose's sigmas, without areas) on the same files."""
+    folder = data / "coco_eval_oracle" / "dataset"
+    files = folder / "example_crowdpose_val.json", folder / "example_crowdpose_preds.json"
+    report = evaluate(*files, iou_type="keypoints", metrics="crowdpose")
+    expected = (0.7877215935879303, 0.9881188118811886, 0.7314356435643564, 0.8222222222222223, 1.0, 0.7777777777777778)
+    assert [report["metrics"][f"crowd_{key}"] for key in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")] == pytest.approx(expected, abs=1e-12)
+    assert [report["metrics"][f"crowd_AP_{key}"] for key in ("easy", "medium", "hard")] == pytest.approx((1.0, 0.9802, 0.4116), abs=5e-5)
+    with pytest.raises(InputError, match="have no 'bbox'"):
+        evaluate(*files, metrics="crowdpose")

@@ -25,7 +25,7 @@ from cvtool.tasks.evaluation._page import Page
 
 OPTIONS = {"classes": "", "per_class": "", "split": "", "data_format": "", "iou_type": "", "max_det": "", "backend": ""}
 FITS = (".json", ".jsonl", "folder")
-KEPT = ("file_name", "neg_category_ids", "not_exhaustive_category_ids")  # of a ground-truth image, for the metrics that read them
+KEPT = ("file_name", "neg_category_ids", "not_exhaustive_category_ids", "crowdIndex")  # of a ground-truth image, for the metrics that read them
 
 
 def score(gt: Any, dt: Any, *, metrics: list[Call], options: Options) -> Measured:
