@@ -117,3 +117,28 @@ def test_glyphs_of_the_generator_lie_near_real_ones(data, tmp_path):
     halves, distance, one = (frechet(Gaussian.of(codes[0]), Gaussian.of(each)) for each in codes[1:])
     assert distance < 3 * halves
     assert one > 5 * distance
+
+
+@pytest.mark.slow
+def test_one_shot_error_is_what_the_index_says(data):
+    """The 20 official runs: of 20 characters of one alphabet, each drawn once, which one has another drawer drawn?"""
+    import io
+    import zipfile
+
+    from PIL import Image
+
+    name = "simclr.glyphs@omniglot"
+    model, _ = weights.load(name, offline=True)
+    right = []
+    with zipfile.ZipFile(data / "omniglot" / "all_runs.zip") as archive, torch.inference_mode():
+
+        def codes(names: list[str]) -> torch.Tensor:
+            return model.embed(model.prepare([np.asarray(Image.open(io.BytesIO(archive.read(n))).convert("RGB")) for n in names]))
+
+        for run in range(1, 21):
+            pairs = [line.split() for line in archive.read(f"run{run:02d}/class_labels.txt").decode().splitlines() if line]
+            shown = sorted({b for _, b in pairs})
+            nearest = torch.cdist(codes([a for a, _ in pairs]).double(), codes(shown).double()).argmin(1)
+            right += [shown[i] == b for i, (_, b) in zip(nearest.tolist(), pairs, strict=True)]
+    assert len(right) == 400
+    assert np.mean(right) == pytest.approx(SHIPPED[name]["metrics"]["one_shot"], abs=0.011)
