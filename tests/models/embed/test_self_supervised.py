@@ -79,9 +79,7 @@ def test_byol_is_the_symmetric_distance_to_a_target_without_gradient():
             built("byol.tiny", tau=tau)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("simclr", marks=pytest.mark.system("simclr")), pytest.param("byol", marks=pytest.mark.system("byol"))]
-)
+@pytest.mark.parametrize("name", [pytest.param("simclr", marks=pytest.mark.system("simclr")), pytest.param("byol", marks=pytest.mark.system("byol"))])
 def test_a_linear_map_reads_its_features_better_than_random_ones(name, digit_folders, tmp_path, record_property):
     """On 300 real digits without a label; measured on 100 others, whose halves fit and judge a linear map."""
     shape = {"backbone": "simple-cnn:width=12,depth=2", "image_size": 16, "hidden": 64, "dimensions": 32}
