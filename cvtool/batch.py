@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvtool.errors import UsageError
-from cvtool.results import Boxes, Instances, Result, SemanticMap
+from cvtool.results import Boxes, Instances, Quads, Result, SemanticMap
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IGNORE = 255  # the label of pixels that no loss or metric looks at
@@ -58,6 +58,14 @@ class Place:
         """N K 3 in the batch's pixels -> the original's."""
         sx, sy = self.scale
         return (keypoints - keypoints.new_tensor([self.left, self.top, 0])) / keypoints.new_tensor([sx, sy, 1])
+
+    def points_in(self, points: Tensor) -> Tensor:
+        """... 2 (x, y) in the original's pixels -> the batch's."""
+        return points * points.new_tensor(self.scale) + points.new_tensor([self.left, self.top])
+
+    def points_back(self, points: Tensor) -> Tensor:
+        """... 2 (x, y) in the batch's pixels -> the original's, not clipped: a slanted region may have a corner outside."""
+        return (points - points.new_tensor([self.left, self.top])) / points.new_tensor(self.scale)
 
     def map_back(self, values: Tensor, mode: str = "bilinear") -> Tensor:
         """C h w dense values over the whole batch image (any stride) -> C H W over the original, bilinear unless `mode` says nearest."""
@@ -158,7 +166,8 @@ class Table:
 class Prepare:
     """How pictures become a batch.
 
-    resize: None keeps the size; "shortest" scales the shorter edge to `size` unless the longer would exceed `max_size`; "longest" scales the
+    resize: None keeps the size; "height" makes it `size` high and as wide as that asks for, at most `max_size` (longer lines are squeezed);
+      "shortest" scales the shorter edge to `size` unless the longer would exceed `max_size`; "longest" scales the
       longer edge to `size`; "stretch" makes exactly `size`; "crop" scales the shorter edge to `size / crop_fraction` and takes the centre
       (classification). `size` is an int, or (height, width) for "stretch".
     multiple_of: height and width of the batch are padded (right and bottom, with zeros) up to a multiple of it.
@@ -167,7 +176,7 @@ class Prepare:
     table: what is done after mean and std, where every value has statistics of its own; for "stretch" and "crop", which give one size.
     """
 
-    resize: Literal["shortest", "longest", "stretch", "crop"] | None = None
+    resize: Literal["shortest", "longest", "stretch", "crop", "height"] | None = None
     size: int | tuple[int, int] = 0
     max_size: int | None = None
     crop_fraction: float = 1.0
@@ -237,6 +246,8 @@ class Prepare:
         if self.resize == "crop":
             short, edge = round(size / self.crop_fraction), min(height, width)
             return short * height // edge, short * width // edge  # rounded down, as torchvision's and timm's transforms do
+        if self.resize == "height":
+            return size, min(max(1, round(width * size / height)), self.max_size or width * size)
         if self.resize == "longest":
             scale = size / max(height, width)
             return max(1, round(height * scale)), max(1, round(width * scale))
@@ -284,6 +295,8 @@ def move_in(target: Result, place: Place, size: tuple[int, int]) -> Result:
             if target.keypoints is not None:
                 changes["keypoints"] = place.keypoints_in(target.keypoints.float())
         return replace(target, **changes)
+    if isinstance(target, Quads):
+        return replace(target, quads=place.points_in(target.quads.float()))
     if isinstance(target, SemanticMap):
         changes = {"labels": _dense_in(target.labels[None].to(torch.uint8), place, size, fill=IGNORE)[0].long()}
         if target.weights is not None:

@@ -18,11 +18,12 @@ from typing import IO, Any, Self
 from cvtool import __version__, archives
 from cvtool.categories import Categories
 from cvtool.errors import InputError, ModelError, UsageError, did_you_mean
-from cvtool.results import Boxes, Embedding, Instances, Labels, Result, SemanticMap
+from cvtool.results import Boxes, Embedding, Instances, Labels, Quads, Result, SemanticMap, Text
 
 MAX_LINE = 512 * 1024 * 1024  # characters of one JSON line: a bound on what a hostile stream can make us hold
 _TYPES: dict[str, Any] = {"category_id": (int, str), "category": str, "score": (int, float), "area": (int, float)}
 _TYPES |= {"keypoints": list, "iscrowd": int}
+TEXT = {"id": 1, "name": "text"}  # the category of a region of text
 STDIN = "-"  # the file name of a picture whose bytes came on stdin
 
 
@@ -185,6 +186,25 @@ def _add_boxes(found: list[dict[str, Any]], result: Boxes, keep: Any) -> None:
             entry["keypoint_scores"] = scores
 
 
+def regions(result: Quads) -> list[dict[str, Any]]:
+    """Regions of text as COCO annotations: corners as a polygon of four points, `text` where it is known. Raises ModelError for NaN."""
+    import numpy as np
+
+    result = result.numpy()
+    corners = np.asarray(result.quads, dtype=np.float64).reshape(-1, 4, 2).round(3)
+    _finite(corners, "a corner")
+    low, high = corners.min(1), corners.max(1)
+    boxes = np.concatenate([low, high - low], 1).round(3).tolist()
+    x, y = corners[..., 0], corners[..., 1]
+    areas = (0.5 * np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1))).round(3).tolist()
+    scores = [None] * len(boxes) if result.scores is None else _exact(result.scores)
+    found = []
+    for box, ring, area, score, text in zip(boxes, corners.reshape(-1, 8).tolist(), areas, scores, result.texts or [None] * len(boxes), strict=True):
+        entry = {"bbox": box, "category_id": TEXT["id"], "category": TEXT["name"], "segmentation": [ring], "area": area, "iscrowd": 0}
+        found.append(entry | ({} if score is None else {"score": score}) | ({} if text is None else {"text": text}))
+    return found
+
+
 def rle(mask: Any) -> tuple[dict[str, Any], int]:
     """An H W mask (bool or 0/1) as COCO's compressed RLE with its counts as text, and its area in pixels."""
     import numpy as np
@@ -212,13 +232,18 @@ def _semantic(labels: Any, categories: Categories) -> list[dict[str, Any]]:
 def add_result(
     record: Record, result: Result, categories: Categories, *, classes: Collection[int] | None = None, made_by: dict | None = None
 ) -> Record:
-    """A copy of the record with a result under its key: `labels` for Labels, `embedding` for Embedding, else `annotations`.
+    """A copy of the record with a result under its key: `labels` for Labels, `embedding` for Embedding, `text` and `score` for Text, else
+    `annotations`, of the category "text" for Quads.
 
     Annotations that the record brought along are replaced: they are another model's, or the ground truth, and would be taken for this model's.
     `made_by` (see the function) is appended to the record's list.
     """
     if isinstance(result, Embedding):
         other = record.changed(embedding=_exact(result.numpy().vector))
+    elif isinstance(result, Text):
+        other = record.changed(text=result.text, score=None if result.score is None else round(float(result.score), 6))
+    elif isinstance(result, Quads):
+        other = record.with_annotations(regions(result))
     elif isinstance(result, Labels):
         other = record.changed(labels=annotations(result, categories, classes=classes))
     else:

@@ -94,3 +94,38 @@ class Embedding(Result):
     """One vector for a whole image."""
 
     vector: Array  # D float32
+
+
+@dataclass(frozen=True)
+class Text(Result):
+    """What stands in a picture of one word or line. As a target it has the text alone."""
+
+    text: str
+    score: float | None = None  # probability of the whole text, in [0, 1]
+    characters: Array = None  # L float32: the probability of each character
+    attention: Array = None  # L h w float32: where the model looked for each, over the whole batch image
+    rectified: Array = None  # H W 3 uint8: the picture as a rectifying part has straightened it
+
+
+@dataclass(frozen=True)
+class Quads(Result):
+    """Regions of text, four corners each: clockwise, from the one at which reading begins (upper left of upright text)."""
+
+    quads: Array  # N 4 2 float32: x, y in absolute pixels
+    scores: Array = None  # N float32; None in a target
+    texts: tuple[str | None, ...] | None = None  # N: what stands in them, where it is known
+    spared: Array = None  # N bool, targets only: need not be found (`###`), ignored by losses and metrics
+
+    per_object: ClassVar[tuple[str, ...]] = ("quads", "scores", "spared")
+
+    def __len__(self) -> int:
+        return len(self.quads)
+
+    def __getitem__(self, keep) -> Self:
+        found = super().__getitem__(keep)
+        if self.texts is None:
+            return found
+        kept = range(len(self.texts))[keep] if isinstance(keep, slice) else keep.tolist() if hasattr(keep, "tolist") else list(keep)
+        if len(kept) and isinstance(kept[0], bool):
+            kept = [i for i, stays in enumerate(kept) if stays]
+        return replace(found, texts=tuple(self.texts[i] for i in kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,12 +18,15 @@ from cvtool.data.cache import Pictures
 from cvtool.data.formats import masks
 from cvtool.errors import InputError
 from cvtool.losses.weighted_ce import border_weights
+from cvtool.ops.quads import smallest_rectangle
 from cvtool.records import Record
-from cvtool.results import Boxes, Instances, Labels, Picture, Result, SemanticMap
+from cvtool.results import Boxes, Instances, Labels, Picture, Quads, Result, SemanticMap, Text
 
 HAIR = 0.01  # pixels; a box not wider than this has no width in float32 once it is resized
 EDGE = 0.5  # pixels that rounding may put a box over the edge
-NEEDS = ("boxes", "masks", "keypoints", "semantic", "labels", "pictures")
+NEEDS = ("boxes", "masks", "keypoints", "semantic", "labels", "pictures", "text", "quads")
+APART = {"semantic", "labels", "pictures", "text", "quads"}  # those that are learned without boxes
+SPARED = "###"  # the text of a region that need not be found
 
 
 class Sample(NamedTuple):
@@ -35,8 +39,8 @@ class Dataset:
     """A list of records, addressed by index.
 
     categories: the label table; a record's `category_id` is looked up among its ids, so ids keep their meaning however they are numbered.
-    needs: what the model's losses read of the truth: any of "boxes", "masks", "keypoints", or "semantic" or "labels" alone; "pictures": nothing but
-      the pictures, with "labels" beside it their classes too.
+    needs: what the model's losses read of the truth: any of "boxes", "masks", "keypoints"; or "semantic", "labels", "text" (a picture's string) or
+      "quads" (regions of text) alone; "pictures": nothing but the pictures, with "labels" beside it their classes too.
     merged: all categories count as the one of `categories`, so that every label is 0. keypoints: how many an object has, for "keypoints".
     weighted: maps come with `weights`, high where objects nearly touch (`losses/weighted_ce.py`).
     cache_bytes: decoded pictures are kept up to this many bytes, first come first kept, for worker processes as well.
@@ -111,6 +115,10 @@ class Dataset:
             return Labels(torch.tensor(labels, dtype=torch.int64))
         if "pictures" in self.needs:
             return Picture()
+        if "text" in self.needs:
+            return Text(text_of(record))
+        if "quads" in self.needs:
+            return quads_of(record)
         boxes, kept = [], []
         for a in record.get("annotations") or ():
             if "bbox" not in a or a.get("iscrowd"):
@@ -138,7 +146,7 @@ class Dataset:
         Returns what training goes on with and the user should know, a line each: boxes over the edge, classes without a picture.
         """
         counts = {kind: sum(bool(has(record)) for record in self.records) for kind, (has, _) in TRUTHS.items()}
-        wanted = [kind for kind in TRUTHS if kind in self.needs or (kind == "boxes" and not {"semantic", "labels", "pictures"} & set(self.needs))]
+        wanted = [kind for kind in TRUTHS if kind in self.needs or (kind == "boxes" and not APART & set(self.needs))]
         for kind in wanted:
             if not counts[kind]:
                 have = ", ".join(words for other, (_, words) in TRUTHS.items() if counts[other])
@@ -153,7 +161,7 @@ class Dataset:
 
     def check_categories(self) -> None:
         """Raises InputError for an object or a picture of a category that is none of `categories`, where the model looks at those."""
-        key = "labels" if "labels" in self.needs else "annotations" if not {"semantic", "pictures"} & set(self.needs) else None
+        key = "labels" if "labels" in self.needs else "annotations" if not APART & set(self.needs) else None
         for record in self.records if key else ():
             for a in record.get(key) or ():
                 if key == "labels" or "bbox" in a:
@@ -251,6 +259,8 @@ TRUTHS: dict[str, tuple[Callable[[Record], Any], str]] = {  # kind -> whether a 
     "semantic": (lambda r: r.get("segmentation_map") or any(a.get("segmentation") and not a.get("iscrowd") for a in r.get("annotations") or ()),
                  "a class for each pixel"),
     "labels": (lambda r: r.get("labels"), "a class for each picture"),
+    "text": (lambda r: isinstance(r.get("text"), str) and r["text"], "the text of each picture"),
+    "quads": (lambda r: any(_outline(a) for a in r.get("annotations") or ()), "regions of text"),
 }  # fmt: skip
 
 
@@ -314,6 +324,38 @@ def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
     if tuple(rle["size"]) != (height, width):
         raise ValueError(f"the mask is of another size: {rle['size']}")
     return coco.decode(rle).astype(bool)
+
+
+def text_of(record: Record) -> str:
+    """The picture's string, as one character each what is a letter and its accent. Raises InputError where it has none."""
+    text = record.get("text")
+    if not isinstance(text, str):
+        raise InputError("the picture has no text", where=record.get("file_name"))
+    return unicodedata.normalize("NFC", text)
+
+
+def quads_of(record: Record) -> Quads:
+    """The picture's regions of text: a ring of four corners is taken as it is, another polygon as the smallest rectangle around it, else the box."""
+    quads, texts, spared = [], list[str | None](), []
+    for a in record.get("annotations") or ():
+        if (outline := _outline(a)) is not None:
+            quads.append(outline)
+            texts.append(a.get("text"))
+            spared.append(bool(a.get("iscrowd")) or a.get("text") == SPARED)
+    corners = torch.tensor(np.array(quads, np.float32).reshape(-1, 4, 2))
+    return Quads(corners, texts=tuple(texts), spared=torch.tensor(spared, dtype=torch.bool))
+
+
+def _outline(a: dict[str, Any]) -> np.ndarray | None:
+    """4 2: an annotation's corners; None where it has no place."""
+    rings = a.get("segmentation")
+    if isinstance(rings, list) and len(rings) == 1 and len(rings[0]) >= 8:
+        ring = np.array(rings[0], np.float64).reshape(-1, 2)
+        return ring if len(ring) == 4 else smallest_rectangle(ring)
+    if "bbox" in a:
+        x, y, w, h = a["bbox"]
+        return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float64)
+    return None
 
 
 def _keypoints(annotations: Sequence[dict[str, Any]], count: int, record: Record) -> torch.Tensor:

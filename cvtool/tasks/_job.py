@@ -20,7 +20,7 @@ from cvtool.errors import CvtoolError, InputError, ModelError, UsageError
 from cvtool.runtime.device import check_precision, deterministic, seed_everything
 from cvtool.tasks import _fit
 from cvtool.tasks._predictor import out_of_memory
-from cvtool.tasks._sets import Sets, kind_of, measured_by, needs_of
+from cvtool.tasks._sets import WITHOUT_CLASSES, Sets, kind_of, measured_by, needs_of
 from cvtool.tasks._start import start_from
 from cvtool.tasks.chain import LOOKS_FIRST
 from cvtool.train import arguments, compiled, environment, find_lr, initialize, regularize, sanity, schedule, sharded, steps, synced, transfer
@@ -76,7 +76,7 @@ class Job:
         """The model with fresh weights or those of `init`, its step and its data; for a run that goes on from `state`, weights are its affair."""
         recipe = self.recipe
         model = self.constructed()
-        if not self.sets.categories and needs_of(model) != ("pictures",):
+        if not self.sets.categories and (kind_of(model) not in WITHOUT_CLASSES or "labels" in needs_of(model)):
             hint = "a folder for each class makes a classifier's data set; `cvtool train --help` shows others"
             raise InputError("the data set has no categories: nothing to learn", where=self.plan.data["data"], hint=hint)
         if self.sets.add_background(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 from cvtool.categories import Categories
-from cvtool.data import augment, balance, preprocess
+from cvtool.charsets import outside
+from cvtool.data import augment, balance, lengths, preprocess
 from cvtool.data.dataset import TRUTHS, Dataset, decoded_bytes, with_background
 from cvtool.data.loader import Loader
 from cvtool.errors import InputError, UsageError
@@ -19,6 +21,7 @@ from cvtool.train import sanity
 from cvtool.train.balanced import Balanced
 
 AUTO_CACHE = 1 << 30  # bytes
+WITHOUT_CLASSES = ("pictures", "text", "quads")  # kinds of truth that need no table of categories
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Sets:
         part: (I, N), what the I-th of N processes gets: of each training batch, and of the batches to validate on.
         The model's `prepare` becomes that of the recipe's `preprocess`, its criterion that of `balance=loss`.
         """
+        left_out = self.readable_texts(model)
         budget = cache_bytes(recipe["cache"], self.train + self.val)
         common: dict[str, Any] = {"needs": needs_of(model), "merged": self.merged, "keypoints": self.points}
         common["weighted"] = "weights" in getattr(getattr(model, "criterion", None), "beside", ())
@@ -67,7 +71,7 @@ class Sets:
             _weigh(model, trained, recipe["loss"])
         if notes is not None:
             held = "decoded pictures stay in memory" if budget else "pictures are decoded each time (--set cache=2GB keeps them in memory)"
-            notes += [f"{self.described(model, device)}; {held}", *told]
+            notes += [f"{self.described(model, device)}; {held}", *left_out, *told]
         norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
         more: dict[str, Any] = {
             "batch_size": recipe["batch_size"], "seed": recipe["seed"], "workers": workers, "ahead": 2 if device.type == "cuda" else 0,
@@ -78,10 +82,37 @@ class Sets:
             Loader(
                 trained, augmentation.prepare or model.prepare, augment=augmentation.sample, batch_augment=augmentation.batch,
                 repeats=augmentation.repeats, single=not norms, shuffle=not recipe["overfit"],
-                sampler=balance.sampler(recipe["balance"], trained, recipe["seed"]), unreadable="raise" if recipe["strict"] else "replace", **more,
+                sampler=balance.sampler(recipe["balance"], trained, recipe["seed"]) or lengths.sampler(trained, model.prepare, recipe),
+                unreadable="raise" if recipe["strict"] else "replace", **more,
             ),
             Loader(validated, model.prepare, shuffle=False, deal="batches", unreadable="raise" if recipe["strict"] else "drop", **more),
         )  # fmt: skip
+
+    def readable_texts(self, model: Any) -> list[str]:
+        """Leave out of the training what the model's character set or length cannot say, in the data to validate on it stays: it will be read wrong.
+
+        Returns what was left out, a line each. Raises InputError where nothing is left.
+        """
+        known, longest = getattr(model, "charset", None), getattr(model, "max_length", None)
+        if known is None or kind_of(model) != "text":
+            return []
+        texts = [unicodedata.normalize("NFC", record["text"]) if isinstance(record.get("text"), str) else "" for record in self.train]
+        unknown = outside(texts, frozenset(known))
+        strange = [bool(unknown) and any(c in unknown for c in text) for text in texts]
+        long = [longest is not None and len(text) > longest and not odd for text, odd in zip(texts, strange, strict=True)]
+        if not any(strange) and not any(long):
+            return []
+        self.train = [record for record, odd, over in zip(self.train, strange, long, strict=True) if not odd and not over]
+        lines = []
+        if any(strange):
+            named = ", ".join(f"'{c}' {times:,}" for c, times in unknown.most_common(8)) + (", ..." if len(unknown) > 8 else "")
+            what = f"warning: {sum(strange):,} texts with characters that are not in the model's set are left out"
+            lines.append(f"{what}: {named}; --charset names another")
+        if any(long):
+            lines.append(f"warning: {sum(long):,} texts of more than {longest} characters, the longest that the model reads, are left out")
+        if not self.train:
+            raise InputError(lines[0].removeprefix("warning: "), hint="nothing is left to learn from")
+        return lines
 
     def add_background(self, model: Any) -> bool:
         """Give a model of classes of pixels one for what lies outside of all objects, where the data need it; whether they did."""
@@ -94,7 +125,7 @@ class Sets:
         """How much of what, in words."""
         pictures = f"{len(self.train)} picture{'s' * (len(self.train) > 1)}" + (f", {len(self.val)} to validate" if self.val else "")
         told = f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}: {pictures}"
-        if needs_of(model) == ("pictures",):
+        if kind_of(model) in WITHOUT_CLASSES and "labels" not in needs_of(model):
             return told
         named = sum(category is not None for category in self.categories)
         return f"{told}, {named} class{'es' * (named > 1)}" + " and the background" * (named < len(self.categories))
@@ -124,13 +155,13 @@ def needs_of(model: Any) -> tuple[str, ...]:
     """What a model's losses read of the truth: its `needs`, else what its result type says."""
     if needs := getattr(model, "needs", None):
         return tuple(needs)
-    kinds = {"Labels": ("labels",), "SemanticMap": ("semantic",), "Instances": ("boxes", "masks")}
+    kinds = {"Labels": ("labels",), "SemanticMap": ("semantic",), "Instances": ("boxes", "masks"), "Text": ("text",), "Quads": ("quads",)}
     return kinds.get(getattr(getattr(model, "result", None), "__name__", ""), ("boxes",))
 
 
 def kind_of(model: Any) -> str:
-    """What it learns from: "pictures" (nothing but them), "boxes", "semantic" (classes of pixels) or "labels" (of pictures)."""
-    return next((kind for kind in ("pictures", "semantic", "labels") if kind in needs_of(model)), "boxes")
+    """What it learns from: "pictures" (nothing but them), "boxes", "semantic" (classes of pixels), "labels" or "text" (of pictures) or "quads"."""
+    return next((kind for kind in ("pictures", "semantic", "labels", "text", "quads") if kind in needs_of(model)), "boxes")
 
 
 def measured_by(model: Any) -> str:

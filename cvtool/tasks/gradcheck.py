@@ -16,7 +16,7 @@ from cvtool.data.dataset import Dataset
 from cvtool.errors import ModelError
 from cvtool.metrics.gradcheck import gradcheck as compared
 from cvtool.metrics.gradcheck import in_double
-from cvtool.results import Instances, Labels
+from cvtool.results import Instances, Labels, Quads, Text
 from cvtool.tasks._sets import needs_of
 
 PICTURES, SIDE = 2, 96
@@ -60,12 +60,16 @@ def made_up(model: Any, *, seed: int = 0) -> Batch:
     """Two pictures of shapes with the truth that the model's losses read, as many kinds as it knows."""
     needs, classes = needs_of(model), max(1, len(model.categories))
     records = synth.shapes(PICTURES, SIDE, seed)
-    data = Dataset(records, synth.CATEGORIES, needs=[need for need in needs if need not in ("keypoints", "labels")] or ("boxes",))
+    data = Dataset(records, synth.CATEGORIES, needs=[need for need in needs if need not in ("keypoints", "labels", "text", "quads")] or ("boxes",))
     pictures, targets = [], []
     for number in range(PICTURES):
         sample = data[number]
         target: Any = sample.target
-        if "labels" in needs:
+        if "text" in needs:
+            target = Text(model.charset[number : number + 3])
+        elif "quads" in needs:
+            target = Quads(target.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), spared=torch.zeros(len(target.boxes), dtype=torch.bool))
+        elif "labels" in needs:
             target = Labels(torch.tensor([number % classes]))
         elif "pictures" in needs:
             pass

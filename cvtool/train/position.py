@@ -11,6 +11,8 @@ BETTER = (
     ("AP", True),
     ("val_mIoU", True),
     ("val_accuracy", True),
+    ("val_word_accuracy", True),
+    ("val_hmean", True),
     ("val_knn_accuracy", True),
     ("val_loss", False),
 )  # what decides, the first that is there: (name, larger)

@@ -30,6 +30,8 @@ CORRECT = {  # borders of maps come out of a coarser grid; of pictures alone the
     "semantic": ("val_mIoU", 0.95),
     "vectors": ("", 0.0),  # a class of a single picture has no neighbour of its own
     "pictures": ("", 0.0),
+    "text": ("val_word_accuracy", 1.0),
+    "quads": ("val_hmean", 0.9),
 }
 _VOID = {"augment": "none", "balance": "none", "early_stop": 0, "input_noise": 0.0}  # what --overfit leaves no room for
 _OFF = {"accumulate": 1, "ema": 0.0, "l1": 0.0, "label_smoothing": 0.0}  # what would keep the loss up, unless it is asked for

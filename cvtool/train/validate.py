@@ -11,9 +11,10 @@ import torch
 
 from cvtool import records
 from cvtool.batch import Place
-from cvtool.data.dataset import Dataset
+from cvtool.data.dataset import Dataset, quads_of, text_of
 from cvtool.data.loader import Loader
 from cvtool.errors import InputError
+from cvtool.metrics import cer, icdar, word_accuracy
 from cvtool.metrics._probe import probed
 from cvtool.metrics.accuracy import Accuracy
 from cvtool.metrics.confusion import Confusion
@@ -21,13 +22,16 @@ from cvtool.metrics.mean_iou import MeanIoU
 from cvtool.runtime.device import autocast
 from cvtool.train.distributed import World
 
-FIGURES = ("AP", "AP50", "val_mIoU", "val_accuracy", "val_knn_accuracy", "val_probe_accuracy")  # for people
+FIGURES = (
+    "AP", "AP50", "val_mIoU", "val_accuracy", "val_knn_accuracy", "val_probe_accuracy", "val_word_accuracy", "val_CER", "val_hmean",
+)  # for people  # fmt: skip
 
 
 class Validation:
     """Call it with a model: `val_loss`, `val_NAME` for each loss and, as fractions, what `kind` is measured by: "boxes" `AP`, `AP50` ...;
     "semantic" `val_mIoU`, `val_pixel_accuracy` ..., in the pictures' own pixels; "labels" `val_accuracy`, `val_top5_accuracy` among more than five
-    classes, `val_balanced_accuracy`; "vectors" `val_knn_accuracy`, `val_probe_accuracy`. Of "pictures" there are losses alone.
+    classes, `val_balanced_accuracy`; "vectors" `val_knn_accuracy`, `val_probe_accuracy`; "text" `val_word_accuracy`, `val_CER`; "quads" `val_hmean`,
+    `val_precision`, `val_recall` by the protocol of ICDAR 2015. Of "pictures" there are losses alone.
 
     The model is in eval mode throughout, so that no running statistic moves; `check` is called before each batch and may raise.
     Several processes (`world`) take every N-th batch each, whole; what they found is put together, so that the figures are those of one process.
@@ -189,6 +193,49 @@ class _Likeness:
         self.rows |= found
 
 
+class _Reading:
+    """Texts as they stand: the share of those read without an error, and the rate of errors."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.texts = dataset, dict[int, tuple[str, str]]()
+
+    def update(self, index: int, result: Any, place: Place) -> None:
+        self.texts[index] = text_of(self.dataset.records[index]), result.text
+
+    def compute(self) -> dict[str, float]:
+        true, found = zip(*(self.texts[index] for index in sorted(self.texts)), strict=True)
+        rates = {"word_accuracy": word_accuracy.of_texts(true, found), "CER": cer.of_texts(true, found)}
+        return {f"val_{name}": float(rate.above.sum() / max(1.0, rate.below.sum())) for name, rate in rates.items()}
+
+    def found(self) -> dict[int, tuple[str, str]]:
+        return self.texts
+
+    def join(self, found: dict[int, tuple[str, str]]) -> None:
+        self.texts |= found
+
+
+class _Regions:
+    """Regions of text, in the pictures' own pixels."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.sums = dataset, np.zeros(4)
+
+    def update(self, index: int, result: Any, place: Place) -> None:
+        truth, result = quads_of(self.dataset.records[index]), result.numpy()
+        true = icdar.Regions([*truth.quads.numpy()], list(truth.texts or ()), truth.spared.tolist())
+        said = icdar.Regions([*result.quads], [None] * len(result), [False] * len(result), result.scores.tolist())
+        self.sums += icdar.counts(true, said)[0]
+
+    def compute(self) -> dict[str, float]:
+        return {f"val_{name}": float(value[0]) for name, value in icdar.figures(self.sums[None], read=False).items()}
+
+    def found(self) -> np.ndarray:
+        return self.sums
+
+    def join(self, found: np.ndarray) -> None:
+        self.sums = self.sums + found
+
+
 class _Nothing:
     """What is learned from pictures alone has no truth to be measured by."""
 
@@ -210,6 +257,8 @@ MEASURES: dict[str, Callable[[Dataset], Any]] = {
     "semantic": _Overlap,
     "labels": _Hits,
     "vectors": _Likeness,
+    "text": _Reading,
+    "quads": _Regions,
     "pictures": _Nothing,
 }
 

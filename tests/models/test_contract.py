@@ -18,7 +18,7 @@ from cvtool import categories, registry, weights
 from cvtool.batch import Prepare
 from cvtool.data.dataset import Sample
 from cvtool.records import Record
-from cvtool.results import Boxes, Embedding, Instances, Labels, Picture, Result, SemanticMap
+from cvtool.results import Boxes, Embedding, Instances, Labels, Picture, Quads, Result, SemanticMap, Text
 from cvtool.tasks._sets import needs_of
 from cvtool.train import recipe
 
@@ -134,8 +134,13 @@ def boxes(i):
     return [(8 + 3 * i, 10, 44 + 3 * i, 46), (50, 20 + 2 * i, 90 - i, 64), (6 + 9 * i, 54, 18 + 9 * i, 66)]
 
 
-def truth(needs, i, *, empty=False):
-    """The truth of picture `i`, as far as the model reads it."""
+def truth(needs, i, *, empty=False, words=("", "Ab1", "0", "of")):
+    """The truth of picture `i`, as far as the model reads it. words: that a model of words knows."""
+    if "text" in needs:
+        return Text(words[0 if empty else 1 + i % (len(words) - 1)])
+    if "quads" in needs:
+        corners = torch.tensor([] if empty else boxes(i), dtype=torch.float32).reshape(-1, 4)
+        return Quads(corners[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), spared=torch.arange(len(corners)) == 2)
     if "labels" in needs:
         return Labels(torch.tensor([i % CLASSES]))
     own = [] if empty else boxes(i)
@@ -162,7 +167,8 @@ def truth(needs, i, *, empty=False):
 
 def labelled(model, count=4, *, empty=()):
     needs = needs_of(model)
-    batch = model.prepare(pictures(count), [truth(needs, i, empty=i in empty) for i in range(count)])
+    words = {"words": model.words} if hasattr(model, "words") else {}
+    batch = model.prepare(pictures(count), [truth(needs, i, empty=i in empty, **words) for i in range(count)])
     if pen := getattr(model, "holes", None):  # what the loader draws
         height, width = batch.images.shape[-2:]
         batch.targets = [Picture(hole=torch.from_numpy(pen.draw(width, height, np.random.default_rng(i)))) for i in range(count)]
@@ -293,6 +299,13 @@ def check(answer, classes):
         assert (np.diff(answer.scores) <= 0).all(), "best first"
     if isinstance(answer, Embedding):
         assert answer.vector.ndim == 1
+    if isinstance(answer, Text):
+        assert 0 <= answer.score <= 1
+        assert answer.characters is None or answer.characters.shape == (len(answer.text),)
+    if isinstance(answer, Quads):
+        assert answer.quads.shape == (len(answer.scores), 4, 2)
+        assert np.isfinite(answer.quads).all()
+        assert (np.diff(answer.scores) <= 1e-6).all(), "best first"
 
 
 @every_model
@@ -310,6 +323,12 @@ def same(one, other):
         for box, label, score in list(zip(one.boxes, one.labels, one.scores, strict=True))[:10]:
             near = (np.abs(other.boxes - box).max(axis=1, initial=0) < 0.1) & (other.labels == label) & (np.abs(other.scores - score) < 1e-4)
             assert near.any()
+    elif isinstance(one, Text):
+        assert one.text == other.text
+        np.testing.assert_allclose(one.score, other.score, atol=1e-4)
+    elif isinstance(one, Quads):
+        for quad, score in list(zip(one.quads, one.scores, strict=True))[:10]:
+            assert ((np.abs(other.quads - quad).max(axis=(1, 2), initial=0) < 0.5) & (np.abs(other.scores - score) < 1e-3)).any()
     elif isinstance(one, SemanticMap):
         assert (one.labels == other.labels).mean() > 0.995
     else:

@@ -10,12 +10,12 @@ import numpy as np
 
 from cvtool.data.augment.checks import choice, ordered, share, within
 from cvtool.data.augment.geometry import FILL, Pair, canvas, mirror, resized, shifted, window
-from cvtool.results import Boxes, Result
+from cvtool.results import Boxes, Quads, Result
 
 
 def _lost(kept: Result, target: Result) -> bool:
     """Whether the last object went."""
-    return isinstance(kept, Boxes) and isinstance(target, Boxes) and len(target) > 0 and not len(kept)
+    return isinstance(kept, Boxes | Quads) and isinstance(target, Boxes | Quads) and len(target) > 0 and not len(kept)
 
 
 @dataclass(frozen=True)

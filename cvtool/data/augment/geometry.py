@@ -17,15 +17,21 @@ from PIL import Image
 from torch import Tensor
 
 from cvtool.batch import IGNORE, tensor_of
-from cvtool.results import Boxes, Instances, Result, SemanticMap
+from cvtool.results import Boxes, Instances, Quads, Result, SemanticMap
 
 Pair = tuple[np.ndarray, Result]  # pixels H W 3 uint8; targets in their pixels
 FILL = 114  # grey outside the picture
+WHOLE = 0.8  # a region of text of which less than this part stays in the picture need not be found
 LEAST = 0.25  # an object of which less than this part stays in the picture is left out (`warp`)
 
 
-def moved(target: Result, boxes: Callable[[Tensor], Tensor], points: Callable[[Tensor], Tensor], dense: Callable[[Tensor, int], Tensor]) -> Result:
-    """A target whose boxes (N 4), keypoints (N K 3) and maps (... H W; the number is what stands outside) went through these functions."""
+def moved(
+    target: Result, boxes: Callable[[Tensor], Tensor], points: Callable[[Tensor], Tensor], dense: Callable[[Tensor, int], Tensor],
+    corners: Callable[[Tensor], Tensor],
+) -> Result:  # fmt: skip
+    """A target whose boxes (N 4), keypoints (N K 3), maps (... H W; the number is what stands outside) and regions (N 4 2) went through these."""
+    if isinstance(target, Quads):
+        return replace(target, quads=corners(target.quads))
     if isinstance(target, Boxes):
         changes: dict[str, Any] = {"boxes": boxes(target.boxes)}
         if isinstance(target, Instances):
@@ -65,7 +71,10 @@ def mirror(pixels: np.ndarray, target: Result, swap: Sequence[int] | None = None
     def boxes(b: Tensor) -> Tensor:
         return torch.stack([width - b[:, 2], b[:, 1], width - b[:, 0], b[:, 3]], 1)
 
-    return pixels[:, ::-1], moved(target, boxes, points, lambda m, _: m.flip(-1))
+    def corners(q: Tensor) -> Tensor:
+        return torch.stack([width - q[..., 0], q[..., 1]], -1)[:, [1, 0, 3, 2]]  # clockwise again
+
+    return pixels[:, ::-1], moved(target, boxes, points, lambda m, _: m.flip(-1), corners)
 
 
 def turn_over(pixels: np.ndarray, target: Result) -> Pair:
@@ -80,11 +89,17 @@ def turn_over(pixels: np.ndarray, target: Result) -> Pair:
     def boxes(b: Tensor) -> Tensor:
         return torch.stack([b[:, 0], height - b[:, 3], b[:, 2], height - b[:, 1]], 1)
 
-    return pixels[::-1], moved(target, boxes, points, lambda m, _: m.flip(-2))
+    def corners(q: Tensor) -> Tensor:
+        return torch.stack([q[..., 0], height - q[..., 1]], -1)[:, [3, 2, 1, 0]]
+
+    return pixels[::-1], moved(target, boxes, points, lambda m, _: m.flip(-2), corners)
 
 
 def window(pixels: np.ndarray, target: Result, left: int, top: int, right: int, bottom: int) -> Pair:
-    """The picture cut to [left, right) x [top, bottom). Boxes whose centre stays are kept and clipped, keypoints outside become unlabelled."""
+    """The picture cut to [left, right) x [top, bottom). Boxes whose centre stays are kept and clipped, keypoints outside become unlabelled; regions
+    of text keep their corners, and those of which much is cut off need not be found."""
+    if isinstance(target, Quads):
+        target = _seen(target, left, top, right, bottom)
     if isinstance(target, Boxes):
         centre = (target.boxes[:, :2] + target.boxes[:, 2:]) / 2
         target = target[((centre >= centre.new_tensor([left, top])) & (centre < centre.new_tensor([right, bottom]))).all(1)]
@@ -95,7 +110,10 @@ def window(pixels: np.ndarray, target: Result, left: int, top: int, right: int, 
     def points(k: Tensor) -> Tensor:
         return _labelled(k - k.new_tensor([left, top, 0]), k[..., 2] > 0, right - left, bottom - top)
 
-    return pixels[top:bottom, left:right], moved(target, boxes, points, lambda m, _: m[..., top:bottom, left:right])
+    def corners(q: Tensor) -> Tensor:
+        return q - q.new_tensor([left, top])
+
+    return pixels[top:bottom, left:right], moved(target, boxes, points, lambda m, _: m[..., top:bottom, left:right], corners)
 
 
 def canvas(pixels: np.ndarray, target: Result, height: int, width: int, top: int, left: int, fill: int = FILL) -> Pair:
@@ -112,7 +130,7 @@ def canvas(pixels: np.ndarray, target: Result, height: int, width: int, top: int
     def points(k: Tensor) -> Tensor:
         return torch.where(k[..., 2:] > 0, k + k.new_tensor([left, top, 0]), k)
 
-    return out, moved(target, lambda b: b + b.new_tensor([left, top] * 2), points, dense)
+    return out, moved(target, lambda b: b + b.new_tensor([left, top] * 2), points, dense, lambda q: q + q.new_tensor([left, top]))
 
 
 def shifted(pixels: np.ndarray, target: Result, down: int, right: int, fill: int = FILL) -> Pair:
@@ -140,7 +158,7 @@ def resized(pixels: np.ndarray, target: Result, height: int, width: int) -> Pair
             return maps.new_zeros(*maps.shape[:-2], height, width)
         return F.interpolate(small, size=(height, width), mode="nearest-exact").reshape(*maps.shape[:-2], height, width).to(maps.dtype)
 
-    return out, moved(target, lambda b: b * factor.repeat(2), points, dense)
+    return out, moved(target, lambda b: b * factor.repeat(2), points, dense, lambda q: q * factor)
 
 
 def warp(pixels: np.ndarray, target: Result, matrix: np.ndarray, fill: int = FILL) -> Pair:
@@ -161,9 +179,11 @@ def warp(pixels: np.ndarray, target: Result, matrix: np.ndarray, fill: int = FIL
         labels = torch.from_numpy(_transformed(target.labels.numpy().astype(np.uint8), back, frame, IGNORE).astype(np.int64))
         weights = None if target.weights is None else torch.from_numpy(_transformed(target.weights.numpy(), back, frame, 0).copy())
         return out, replace(target, labels=labels, weights=weights)
+    linear, offset = torch.from_numpy(full[:2, :2]).float(), torch.from_numpy(full[:2, 2]).float()
+    if isinstance(target, Quads):
+        return out, _seen(replace(target, quads=target.quads @ linear.T + offset), 0, 0, width, height)
     if not isinstance(target, Boxes):
         return out, target
-    linear, offset = torch.from_numpy(full[:2, :2]).float(), torch.from_numpy(full[:2, 2]).float()
     b = target.boxes
     corners = torch.stack([b[:, [0, 1]], b[:, [2, 1]], b[:, [2, 3]], b[:, [0, 3]]], 1) @ linear.T + offset  # N 4 2
     hull = torch.cat([corners.amin(1), corners.amax(1)], 1)
@@ -179,6 +199,16 @@ def warp(pixels: np.ndarray, target: Result, matrix: np.ndarray, fill: int = FIL
             there = torch.cat([(k[..., :2] + 0.5) @ linear.T + offset - 0.5, k[..., 2:]], -1)
             changes["keypoints"] = _labelled(there, k[..., 2] > 0, width, height)
     return out, replace(target, boxes=boxes, **changes)[(left >= LEAST * whole) & (left > 0)]
+
+
+def _seen(target: Quads, left: int, top: int, right: int, bottom: int) -> Quads:
+    """Those regions of which something lies in the frame; one of which less than `WHOLE` does need not be found, for its end cannot be seen."""
+    low, high = target.quads.amin(1), target.quads.amax(1)
+    frame = low.new_tensor([[left, top], [right, bottom]])
+    inside = (high.minimum(frame[1]) - low.maximum(frame[0])).clamp(min=0).prod(1)
+    share = inside / (high - low).prod(1).clamp(min=1e-6)
+    cut = share < WHOLE
+    return replace(target, spared=cut if target.spared is None else target.spared | cut)[share > 0]
 
 
 def clipped(boxes: Tensor, width: int, height: int) -> Tensor:
