@@ -36,6 +36,9 @@ LEVELS = [
         "records",
         "results",
         "categories",
+        "charsets",
+        "page",
+        "pdf",
         "calls",
         "literals",
     },
@@ -43,8 +46,8 @@ LEVELS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 NO_TORCH = (
-    "cli", "registry", "archives", "calls", "records", "images", "categories", "checkpoint", "download", "errors",
-    "results", "data/formats", "data/inputs.py", "data/roots.py", "render", "tasks/evaluate.py", "tasks/evaluation", "tasks/visualize.py", "literals",
+    "cli", "registry", "archives", "calls", "records", "images", "categories", "charsets", "checkpoint", "download", "errors",
+    "results", "page", "pdf", "data/formats", "data/pages", "data/inputs.py", "data/roots.py", "render", "tasks/evaluate.py", "tasks/evaluation", "tasks/visualize.py", "literals",
     "tasks/_choose.py", "sources", "__main__.py",
 )  # fmt: skip
 

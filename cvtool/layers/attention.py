@@ -64,6 +64,19 @@ class MultiHeadAttention(nn.Module):
             q, k, v = (F.linear(y, w, b) for y, w, b in zip((x, memory, memory), weights, biases, strict=True))
         return tuple(y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))  # type: ignore[return-value]
 
+    def query(self, x: Tensor) -> Tensor:
+        """Q alone, B h N d."""
+        return self._part(x, 0)
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """K and V alone, B h M d: for a memory that is asked again and again."""
+        return self._part(memory, 1), self._part(memory, 2)
+
+    def _part(self, x: Tensor, number: int) -> Tensor:
+        weights: Any = self.in_proj_weight.chunk(3) if self.joint else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        bias = None if self.in_proj_bias is None else self.in_proj_bias.chunk(3)[number]
+        return F.linear(x, weights[number], bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
     def forward(self, x: Tensor, memory: Tensor | None = None, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """mask: N M, or anything that broadcasts to B h N M; True where a query may look. causal: query i looks at keys 0..i only."""
         q, k, v = self.projected(x, memory)

@@ -35,10 +35,12 @@ class AdditiveAttention(nn.Module):
         self.of_memory = nn.Linear(memory, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
 
-    def weights(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+    def weights(self, query: Tensor, memory: Tensor, mask: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """keys: U m of the memory (`of_memory`), B M hidden, where it is known already: for queries one after another."""
         many = query.ndim == 3
         q = self.of_query(query if many else query[:, None])  # B N h
-        scores = self.score((q[:, :, None] + self.of_memory(memory)[:, None]).tanh())[..., 0]  # B N M
+        keys = self.of_memory(memory) if keys is None else keys
+        scores = self.score((q[:, :, None] + keys[:, None]).tanh())[..., 0]  # B N M
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None], -math.inf)
         weights = scores.softmax(-1)

@@ -79,3 +79,9 @@ class Recogniser(nn.Module):
         if places is None:
             return list(shown.permute(0, 2, 3, 1))
         return [x.permute(1, 2, 0)[: place.inner_height, : place.inner_width] for x, place in zip(shown, places, strict=True)]
+
+    def straightened(self, images: Tensor, wanted: bool, places: Sequence[Place] | None = None) -> list[Any]:
+        """For each answer the picture that goes with it: what was `seen` where `wanted`, else None. Raises UsageError where nothing straightens."""
+        if wanted and self.rectifier is None:
+            raise UsageError("--save-rectified: this model straightens nothing", hint="train one with rectify=tps")
+        return self.pictures(images, places) if wanted else [None] * len(images)
