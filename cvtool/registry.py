@@ -24,7 +24,7 @@ from cvtool.literals import NotPlainError, literal, summary
 ROOT = Path(__file__).parent
 ZOO = ROOT / "zoo"
 PATH_SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".onnx", ".xml")
-_LITERALS: dict[str, Any] = {"VARIANTS": {}, "WEIGHTS": {}, "ALIASES": {}, "RECIPE": {}, "VERBS": None, "VERB": None}
+_LITERALS: dict[str, Any] = {"VARIANTS": {}, "WEIGHTS": {}, "ALIASES": {}, "RECIPE": {}, "VERBS": None, "VERB": None, "ROLE": None}
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ class Entry:
     @property
     def recipe(self) -> dict[str, Any]:
         return self._literal("RECIPE")
+
+    @property
+    def role(self) -> str | None:
+        """What its verb takes it for where no model is named; of `ocr`: "documents", the finder of words on pages."""
+        return self._literal("ROLE")
 
     @property
     def verb(self) -> str:
@@ -275,7 +280,8 @@ def find(name: str) -> Entry:
 
 
 def parse(text: str) -> Reference:
-    """Resolve what a user typed: aliases, the default variant (the first) and the default weights (the variant's first, else one that ships).
+    """Resolve what a user typed: aliases, the default variant (the first; the first that has the weights) and the default weights (the variant's
+    first, else one that ships).
 
     Raises ModelError (exit code 4) with a suggestion for an unknown source, model, variant or weights.
     """
@@ -296,6 +302,9 @@ def parse(text: str) -> Reference:
     name, _, variant = head.partition(".")
     entry = find(name)
     reference = Reference(entry.name, _variant(entry, variant), weights or None)
+    if weights and not variant and reference.key not in weights_of(entry):  # of another variant than the first, where only that has them
+        others = [key.partition("@")[0] for key in weights_of(entry) if key.partition("@")[2] == weights]
+        reference = replace(reference, variant=others[0]) if others else reference
     if not weights:
         have = [key.partition("@")[2] for key in weights_of(entry) if key.partition("@")[0] == reference.variant]
         return replace(reference, weights=have[0] if have else None)

@@ -47,8 +47,8 @@ LEVELS = [
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 NO_TORCH = (
     "cli", "registry", "archives", "calls", "records", "images", "categories", "charsets", "checkpoint", "download", "errors",
-    "results", "page", "pdf", "data/formats", "data/pages", "data/inputs.py", "data/roots.py", "render", "tasks/evaluate.py", "tasks/evaluation", "tasks/visualize.py", "literals",
-    "tasks/_choose.py", "sources", "__main__.py",
+    "results", "page", "pdf", "data/formats", "data/pages", "data/inputs.py", "data/roots.py", "render", "tasks/evaluate.py", "tasks/evaluation",
+    "tasks/visualize.py", "literals", "tasks/_choose.py", "sources", "__main__.py",
 )  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
 def test_only_model_files_know_models_by_name() -> None:
     from cvtool import registry
 
-    names = set(registry.catalogue())
+    names = set(registry.catalogue()) - {"seed"}  # which is what a generator of random numbers begins with, in every room
     wrong = []
     for path in files():
         if path.relative_to(PACKAGE).parts[0] not in ("cli", "tasks", "train"):

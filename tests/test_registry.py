@@ -132,6 +132,14 @@ def test_suggestions(net: Entry, typed: str, words: str) -> None:
     assert len(caught.value.lines()) <= 3
 
 
+def test_weights_name_the_variant_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "shipped", lambda: {"resnet.tiny@toys": {}, "resnet.34@toys": {}})
+    assert str(registry.parse("resnet@toys")) == "resnet.tiny@toys"
+    assert str(registry.parse("resnet.34@toys")) == "resnet.34@toys"
+    with pytest.raises(ModelError, match=r"unknown weights '@toys' for resnet\.18"):
+        registry.parse("resnet.18@toys")
+
+
 def test_an_alias_may_not_hide_a_model(net: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "other.py"
     path.write_text('"""Other."""\nALIASES = {"net": ""}\n')

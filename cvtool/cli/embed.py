@@ -18,7 +18,7 @@ Examples:
     cvtool embed gallery add ann/*.jpg --name ann --gallery people.npz -m timm:resnet18.a1_in1k
     cvtool embed identify door.jpg --gallery people.npz --k 5 --threshold 0.3
     cvtool embed verify a.jpg b.jpg -m timm:resnet18.a1_in1k --threshold 0.3
-    cvtool embed match left.png right.png -m resnet --layer layer2
+    cvtool embed match left.png right.png -m resnet --layer layer2 | cvtool visualize - > lines.png
     cvtool embed match3d scan1.ply scan2.ply
 """
 

@@ -5,7 +5,8 @@ JSON lines; without --mask, --box and --freeform the objects in the records that
 blends around them; beyond that every pixel stays as it is, to the bit in lossless files. Format, EXIF (upright), colour profile and transparency
 are kept, and a JPEG is written with its own tables. Without -m a model is taken that needs no weights.
 
-With -o a folder the pictures keep their names, and a piped stdout carries their records; without -o exactly one picture goes to a pipe.
+With -o a folder the pictures keep their names, and a piped stdout carries their records; --resume passes over those that the folder has already.
+Without -o exactly one picture goes to a pipe.
 
 Examples:
 
@@ -17,20 +18,23 @@ Examples:
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cvtool.cli import _options as opt
-from cvtool.cli import _output
+from cvtool.cli import _output, _ranks
 from cvtool.cli._console import Console
 from cvtool.cli._pictures import KINDS, Target, write
 from cvtool.errors import CvtoolError, InputError, UsageError
 
 if TYPE_CHECKING:
+    from cvtool.data.names import Names
     from cvtool.records import Record
     from cvtool.tasks.inpaint import Filled
 
@@ -71,7 +75,9 @@ def main(
     precision: opt.Precision = "fp32",
     images: opt.Images = None,
     files_from: opt.FilesFrom = None,
+    shard: opt.Shard = None,
     overwrite: opt.Overwrite = False,
+    resume: opt.Resume = False,
     deterministic: opt.Deterministic = False,
     offline: opt.Offline = False,
     config: opt.Config = None,
@@ -85,7 +91,14 @@ def main(
         raise UsageError(f"--freeform {freeform:g} is not a share above 0 and at most 0.9")
     if mask == "-" and ("-" in (inputs or ()) or str(files_from) == "-"):
         raise UsageError("stdin can be read only once")
+    ranks = _ranks.from_environment(output, shard)
     target = Target(output, overwrite, None)
+    if overwrite and resume:
+        raise UsageError("--overwrite and --resume exclude each other")
+    if resume and not target.many:
+        raise UsageError("--resume has no effect without -o DIR/", hint="a folder that holds what is done already")
+    if ranks is not None and not target.many:
+        raise UsageError("a run under torchrun needs -o DIR/", hint="its processes put their pictures together there")
     if format is not None and target.path is not None and not target.many:
         raise UsageError("-f has no effect on -o FILE, whose name tells the kind of picture", hint="leave it out")
 
@@ -115,11 +128,62 @@ def main(
     hole = task.Hole(masks, boxes, freeform, chooser, invert_mask, dilate or 0, feather or 0, seed or 0)
     if not target.many:
         records = _exactly_one(records)
+    places = _Places(target, None if format is None else f".{format}", ranks.part if ranks else opt.shard(shard), resume)
     done = task.inpaint(
         records, reference or task.default(), hole=hole, seed=seed, tile=tile, sketch=lines, options={"patch": patch, "temperature": temperature},
-        device=device, precision=precision, offline=offline, report=console.say, facts=console.facts,
+        wanted=places.wanted, device=ranks.device(device) if ranks else device, precision=precision, offline=offline, report=console.say,
+        facts=console.facts,
     )  # fmt: skip
-    _deliver(done, target, console, None if format is None else f".{format}")
+    _deliver(done, places, console)
+
+
+@dataclass
+class _Places:
+    """Where each picture goes: what it is called depends on all that came before it, whoever does those. part: (I, N), every N-th is done here.
+    resume: what lies in the folder is done; `before` counts it."""
+
+    target: Target
+    suffix: str | None
+    part: tuple[int, int] | None
+    resume: bool
+    before: int = 0
+    stems: dict[int, str] = field(default_factory=dict)
+    names: Names | None = None
+
+    def wanted(self, number: int, record: Record) -> bool:
+        """Whether a record is to be done here and now. Asked once for each, in order."""
+        from cvtool.data.names import Names
+
+        index, count = self.part or (0, 1)
+        mine = number % count == index
+        if not self.target.many or record.failed:
+            return mine
+        self.names = self.names or Names()
+        stem = self.names.take(record, suffix="")
+        if not mine:
+            return False
+        if self.resume and self._done(stem, None if record.data is not None else str(record.get("file_name"))):
+            self.before += 1
+            return False
+        self.stems[number] = stem
+        return True
+
+    def _done(self, stem: str, source: str | None) -> bool:
+        """Whether the folder has the picture, and it is not the source itself."""
+        found = next((path for ending in ([self.suffix] if self.suffix else KINDS) if (path := self._path(stem + ending)).is_file()), None)
+        return found is not None and not (source is not None and os.path.exists(source) and os.path.samefile(source, found))
+
+    def _path(self, name: str) -> Path:
+        assert self.target.path is not None
+        return self.target.path / name
+
+    def of(self, filled: Filled) -> tuple[Path | None, str]:
+        """The file, None for stdout, and how its name ends."""
+        ending = self.suffix or _suffix(filled)
+        if self.target.many:
+            return self._path(self.stems.pop(filled.number) + ending), ending
+        path = self.target.path
+        return path, ending if path is None else path.suffix.lower()
 
 
 def _box(text: str) -> list[float]:
@@ -141,11 +205,11 @@ def _exactly_one(records: Iterable[Record]) -> Iterator[Record]:
     return iter(() if first is None else (first,))
 
 
-def _deliver(done: Iterator[Filled], target: Target, console: Console, suffix: str | None) -> None:
+def _deliver(done: Iterator[Filled], places: _Places, console: Console) -> None:
     from cvtool.records import write_line
 
-    tally, most = _output.Tally(), [0]
-    stream = _output.counted(_saved(done, target, console, suffix, most), tally, console)
+    tally, most, target = _output.Tally(), [0], places.target
+    stream = _output.counted(_saved(done, places, console, most), tally, console)
     lines = target.path is not None and not sys.stdout.isatty()
     try:
         for record in stream:
@@ -154,31 +218,24 @@ def _deliver(done: Iterator[Filled], target: Target, console: Console, suffix: s
     finally:
         stream.close()
         console.clear()
-    if not tally.images and not tally.bad:
+    if not tally.images and not tally.bad and not places.before and not places.part:
         raise InputError("there is no picture to fill")
-    if tally.images:
+    if tally.images or places.before:
         tally.objects = 0  # those of the records are not what was done here
         told = [f"in {target.path}"] if target.path is not None else []
+        told += [f"{places.before} done before"] if places.before else []
         told += [f"outside the holes changed by {most[0]} of 255 at most, because the format rounds"] if most[0] else []
         console.say(tally.line([*console.facts.values(), *told]))
-    _output.conclude(tally)
+    _output.conclude(tally, bool(places.before))
 
 
-def _saved(done: Iterator[Filled], target: Target, console: Console, suffix: str | None, most: list[int]) -> Iterator[Record]:
+def _saved(done: Iterator[Filled], places: _Places, console: Console, most: list[int]) -> Iterator[Record]:
     """Each picture written, as the record of the new one; bad ones as they are. most: gets the largest change outside the holes."""
-    from cvtool.data.names import Names
-
-    names = Names()
     for filled in done:
         if filled.original is None:
             yield filled.record
             continue
-        ending = suffix or _suffix(filled)
-        path = target.path
-        if target.many and path is not None:
-            path = path / names.take(filled.record, suffix=ending)
-        elif path is not None:
-            ending = path.suffix.lower()
+        path, ending = places.of(filled)
         try:
             data, changed = _encoded(filled, ending)
         except InputError as error:
@@ -192,7 +249,7 @@ def _saved(done: Iterator[Filled], target: Target, console: Console, suffix: str
             sys.stdout.buffer.flush()
             yield filled.record
             continue
-        target.free(path, None if filled.record.data is not None else str(filled.record.get("file_name")))
+        places.target.free(path, None if filled.record.data is not None else str(filled.record.get("file_name")))
         write(data, path)
         yield filled.saved_as(path)
 

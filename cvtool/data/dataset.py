@@ -260,7 +260,7 @@ TRUTHS: dict[str, tuple[Callable[[Record], Any], str]] = {  # kind -> whether a 
                  "a class for each pixel"),
     "labels": (lambda r: r.get("labels"), "a class for each picture"),
     "text": (lambda r: isinstance(r.get("text"), str) and r["text"], "the text of each picture"),
-    "quads": (lambda r: any(_outline(a) for a in r.get("annotations") or ()), "regions of text"),
+    "quads": (lambda r: any(_outline(a) is not None for a in r.get("annotations") or ()), "regions of text"),
 }  # fmt: skip
 
 

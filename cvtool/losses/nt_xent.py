@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,6 +30,16 @@ def nt_xent(z: Tensor, labels: Tensor, *, temperature: float = 0.5, bank: Tensor
         return reduced(likeness.masked_fill(itself, -torch.inf).logsumexp(1)[own[:, 0]] - ap, reduction)
     an = z @ F.normalize(bank, dim=1).T / temperature  # B M
     return reduced(torch.cat([ap[:, None], an[own[:, 0]]], 1).logsumexp(1) - ap, reduction)
+
+
+def lowest(pictures: int, *, temperature: float = 0.5, bank: int = 0) -> float:
+    """Below which the loss of two views of each of so many pictures never is, which is not 0: the views of a picture are equal, and the pictures as
+    far apart as points of a sphere can be, the cosine of two -1 / (pictures - 1); all of a bank of negatives opposite."""
+    if pictures < 1:
+        return 0.0
+    if bank:
+        return math.log1p(bank * math.exp(-2 / temperature))
+    return math.log1p(2 * (pictures - 1) * math.exp((-1 / max(1, pictures - 1) - 1) / temperature))
 
 
 def check(*, temperature: float, **others: object) -> None:

@@ -132,8 +132,8 @@ def overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
         stays = side >= 0
         crosses = stays != (next_side >= 0)
         part = np.divide(side, side - next_side, out=np.zeros_like(side), where=crosses)
-        points = np.stack([shape, shape + part[..., None] * (following - shape)], 2).reshape(len(shape), -1, 2)
-        kept = np.stack([stays, crosses], 2).reshape(len(shape), -1)
+        points = np.stack([shape, shape + part[..., None] * (following - shape)], 2).reshape(len(shape), 2 * shape.shape[1], 2)
+        kept = np.stack([stays, crosses], 2).reshape(len(shape), 2 * shape.shape[1])
         order = np.argsort(~kept, 1, kind="stable")[:, : shape.shape[1] + 1]
         shape, full = np.take_along_axis(points, order[..., None], 1), np.take_along_axis(kept, order, 1)
         shape = np.where(full[..., None], shape, shape[:, :1])  # places left over repeat the first corner and add no area
@@ -210,7 +210,7 @@ def _window(pixels: np.ndarray, left: int, top: int, right: int, bottom: int) ->
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
     rows, columns = np.arange(top, bottom).clip(0, height - 1), np.arange(left, right).clip(0, width - 1)
-    return Image.fromarray(np.ascontiguousarray(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1][rows - rows[0]][:, columns - columns[0]]))
+    return Image.fromarray(pixels[rows[:, None], columns])
 
 
 def perspective(source: np.ndarray | Sequence, target: np.ndarray | Sequence) -> np.ndarray:

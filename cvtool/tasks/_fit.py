@@ -43,6 +43,8 @@ def fit(job: Job, run: Run) -> Path:
     values["images_per_second"] = round(len(sets.train) / seconds, 2)
     if sets.val:
         values |= Validation(job.val_loader, device=job.device, kind=kind_of(model), precision=job.recipe["precision"])(model)
+    stages = _stages(job)
+    values |= {f"{stage}_{name}": value for stage, figures in stages.items() for name, value in figures.items()}
     log = Log(run.folder / LOG)
     log.write(**values)
     log.close()
@@ -51,7 +53,17 @@ def fit(job: Job, run: Run) -> Path:
     run.finish()
     told = ", ".join(f"{name.removeprefix('val_')} {values[name]:.4f}" for name in FIGURES if name in values)
     job.reporter.note(f"fitted in {seconds:.1f} s" + (f": {told}" if told else ""))
+    for stage, figures in stages.items():
+        job.reporter.note(f"{stage}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
     return run.folder
+
+
+def _stages(job: Job) -> dict[str, dict[str, float]]:
+    """What a model of several stages tells of each: of the pictures to validate on, where there are any, else of those that it has learned from."""
+    if not hasattr(job.model, "figures"):
+        return {}
+    loader = job.val_loader if job.sets.val else job.loader
+    return job.model.figures(_samples(loader.dataset, strict=False))  # type: ignore[operator]
 
 
 def _samples(dataset: Dataset, *, strict: bool) -> Iterator[Sample]:

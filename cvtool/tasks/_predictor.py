@@ -20,6 +20,7 @@ from cvtool.tasks.embedding._encode import Features, encoder
 
 Report = Callable[[str], None]
 GPU_BATCH = 8
+EMBEDDED = 8  # pictures of one size that a CPU is shown at a time: a third faster than one by one, and the same bits (measured on resnet.18)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ class Predictor:
         self.together = None if settings.tta is None else Together(loaded, _views.parse(settings.tta), self.prepare, self.options, verb)
         scaled = self.together is not None and any(view.scale != 1 for view in self.together.views)
         self.resized = "--img-size" if settings.img_size is not None else "the scale of --tta" if scaled else ""
-        self.batch_size = settings.batch_size or (1 if loaded.device.type == "cpu" else GPU_BATCH)
+        module = loaded.model if isinstance(loaded.model, torch.nn.Module) else torch.nn.Module()
+        network = next(module.parameters(), None) is not None  # what has no weights gains nothing, and its sums may round otherwise
+        alike = self.embeds and network and getattr(self.prepare, "resize", None) in ("crop", "stretch")
+        self.batch_size = settings.batch_size or (GPU_BATCH if loaded.device.type != "cpu" else EMBEDDED if alike else 1)
         self._told = False
 
     def shape(self, height: int, width: int) -> Any:

@@ -75,6 +75,7 @@ class Filled:
     copied as it is."""
 
     record: Record
+    number: int = 0  # of the record among all that came
     original: rewrite.Original | None = None
     values: np.ndarray | None = None
     changed: np.ndarray | None = None
@@ -111,6 +112,7 @@ def inpaint(
     tile: int | None = None,
     sketch: Masks | None = None,
     options: Mapping[str, Any] | None = None,
+    wanted: Callable[[int, Record], bool] | None = None,
     device: str = "auto",
     precision: str = "fp32",
     offline: bool = False,
@@ -121,6 +123,7 @@ def inpaint(
 
     A record whose annotations leave no hole comes as it is. seed: of a model that leaves something to chance; default 0. tile: side of the windows in
     which it is shown the picture, in the picture's pixels. sketch: lines that shall be in the hole, paired as masks are. options: some of `OPTIONS`.
+    wanted: asked for each record by its number, from 0 on; those that are not are passed over, and what is drawn at random for the others stays.
     Raises UsageError for what the model does not take, ModelError.
     """
     reference = registry.parse(model) if isinstance(model, str) else model
@@ -132,13 +135,15 @@ def inpaint(
         chosen |= {"seed": seed or 0} if "seed" in takes else {}
         maker = made_by("inpaint", loaded.reference, weights_sha256=loaded.info.sha256, categories=[], **{k: chosen[k] for k in sorted(chosen)})
         for number, record in enumerate(records):
+            if wanted is not None and not wanted(number, record):
+                continue
             if record.failed:
-                yield Filled(record)
+                yield Filled(record, number)
                 continue
             try:
                 yield _filled(record, loaded, hole, number, tile, sketch, chosen, maker, report)
             except InputError as error:
-                yield Filled(record.with_error(error.what + (f" ({error.hint})" if error.hint else "")))
+                yield Filled(record.with_error(error.what + (f" ({error.hint})" if error.hint else "")), number)
 
 
 def _check(loaded: Loaded, options: Mapping[str, Any], seed: int | None, hole: Hole, sketch: Masks | None) -> list[str]:
@@ -180,7 +185,7 @@ def _filled(
     if not found.any():
         if report is not None:
             report(f"{record.name}: no hole, so it stays as it is")
-        return Filled(record, original, original.values, found, left=left)
+        return Filled(record, number, original, original.values, found, left=left)
     weights = holes.weights(holes.grown(found, hole.dilate), hole.feather)
     changed = weights > 0
     if changed.all():
@@ -198,4 +203,4 @@ def _filled(
 
     drawn = None if sketch is None else sketch.find(record, width, height)
     picture = _surroundings.fill(original.seen, changed, loaded.model, show, tile=tile, sketch=drawn)
-    return Filled(record, original, original.painted(picture, weights), changed, maker, left)
+    return Filled(record, number, original, original.painted(picture, weights), changed, maker, left)

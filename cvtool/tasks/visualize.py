@@ -1,4 +1,4 @@
-"""Draw what records say on their pictures: boxes, masks, keypoints, tags, label maps, what is said of the whole, and the truth beside it."""
+"""Draw what records say on their pictures: boxes, masks, keypoints, tags, label maps; beside them the truth, or the picture that they match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from cvtool.errors import InputError
 from cvtool.records import Record, choose, collect_categories, rle
-from cvtool.render import masks, palette, scene, text
+from cvtool.render import masks, matches, palette, scene, text
 from cvtool.render.grid import ContactSheet
 
 Report = Callable[[str], None]
@@ -45,6 +45,7 @@ class Drawing:
             width=self.image.width,
             height=self.image.height,
             annotations=moved if "annotations" in self.record else None,
+            matches=None,  # places in two pictures, of which this is neither
             page=None,
             segmentation_map=None,
         )
@@ -112,13 +113,21 @@ def visualize(
         if other is not None:
             collect_categories(other, table, seen)
         total += 1
-        bare += not any(key in record for key in ("annotations", "labels", "segmentation_map", "neighbors"))
+        bare += not any(key in record for key in ("annotations", "labels", "segmentation_map", "neighbors", "matches"))
         unmatched += truth is not None and other is None
         options: dict[str, Any] = {"categories": table, "color_by": color_by, "names": names, "line_width": line_width}
         try:
             pixels = record.pixels()
             size = (pixels.shape[1], pixels.shape[0])
             factor = scene.enlargement(size) if scale is None else scale
+            if isinstance(record.get("matches"), list):
+                both, lines = _matched(record, pixels, conf, max_det, scale=scale, line_width=line_width, names=names)
+                if sheet is not None and not sheet.full:
+                    sheet.add(Path(record.name).name, scene.enlarge(both, min(1.0, sheet.scale(both.size))))
+                elif sheet is not None:
+                    sheet.pass_over()
+                yield Drawing(record, both if pictures else None, factor, size, lines)
+                continue
             sides: list[_Side | None] = [_chosen(record, size, table, chooser, conf, max_det)]
             if conf is None and sides[0] is not None:
                 clear = [a for a in sides[0][0] if _score(a, 1.0) >= FAINT]
@@ -142,6 +151,27 @@ def visualize(
         _tell(report, total, bare, unmatched, chooser)
         if faint:
             report(f"{faint} object{'s' if faint > 1 else ''} scored under {FAINT} not drawn; --conf 0 draws everything")
+
+
+def _matched(
+    record: Record, pixels: np.ndarray, conf: float | None, max_det: int | None, *, scale: float | None, line_width: float | None, names: bool
+) -> tuple[Image.Image, int]:
+    """What `embed match` says of two pictures, the best lines of it, and how many. Raises InputError."""
+    found = record.get("match")
+    said: dict[str, Any] = found if isinstance(found, dict) else {}
+    if not isinstance(said.get("file_name"), str):
+        raise InputError("its matches name no other picture", where=record.name)
+    rows = [row for row in record["matches"] if isinstance(row, list) and len(row) >= 4 and all(isinstance(v, int | float) for v in row)]
+    if len(rows) < len(record["matches"]):
+        raise InputError("its matches are not rows of x, y, x, y", where=record.name)
+    kept = [row for row in rows if conf is None or len(row) < 5 or row[4] >= conf]
+    kept = sorted(kept, key=lambda row: -(row[4] if len(row) > 4 else 0.0))[: max_det or matches.MOST]
+    note = f"{Path(record.name).name} - {Path(said['file_name']).name}: {len(kept)} of {len(rows)} matches"
+    image = matches.draw(
+        pixels, Record(file_name=said["file_name"]).pixels(), kept, shift=said.get("shift"), within=said.get("within"), scale=scale,
+        line_width=line_width, note=note if names else "",
+    )  # fmt: skip
+    return image, len(kept)
 
 
 def _add_neighbors(sheet: ContactSheet, record: Record) -> None:

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,10 +78,20 @@ class Overfit:
         self.loop, self.kind = loop, kind
         loop.enough = self.reached
 
+    @property
+    def least(self) -> float:
+        """What the loss can be at best, where the model says that it is not 0."""
+        told, loader = getattr(self.loop.step.model, "lowest", None), cast(Any, self.loop.loader)
+        return 0.0 if told is None else told(min(len(loader.dataset), loader.batch_size))
+
+    def about_0(self, loss: float) -> bool:
+        """Whether a loss is as low as it can be, or nearly."""
+        return loss - self.least <= max(SMALL, SHARE * ((self.loop.at.first or 0.0) - self.least))
+
     def reached(self, values: Mapping[str, Any]) -> bool:
         """The loss about 0 and all correct, both on the pictures learned from, as they will be seen."""
         name, least = CORRECT[self.kind]
-        return values["val_loss"] <= max(SMALL, SHARE * (self.loop.at.first or 0.0)) and values.get(name, 0.0) >= least - 1e-6
+        return self.about_0(values["val_loss"]) and values.get(name, 0.0) >= least - 1e-6
 
     def verdict(self, folder: Path) -> str:
         """A line for a person. Raises CvtoolError where the pictures were not learned."""
@@ -90,12 +100,13 @@ class Overfit:
         name, least = CORRECT[self.kind]
         first, loss, got = self.loop.at.first or 0.0, values.get("val_loss", math.nan), values.get(name, 0.0)
         share = f", {name.removeprefix('val_')} {100 * got:.1f} %" if name else ""
-        said = f"loss {loss:.3g} (from {first:.3g}){share} after {values['iteration']} turns"
+        of = f"from {first:.3g}" + (f"; {self.least:.3g} is the least there can be" if self.least else "")
+        said = f"loss {loss:.3g} ({of}){share} after {values['iteration']} turns"
         if self.reached({"val_loss": math.inf} | values):
             return f"learned by heart: {said}"
-        if not loss < 0.5 * first:
+        if not loss - self.least < 0.5 * (first - self.least):
             hint = "the loss hardly falls: look at the data (`cvtool data check`, -v), the loss, and the rate (--find-lr)"
-        elif got < least - 1e-6 and loss <= max(SMALL, SHARE * first):
+        elif got < least - 1e-6 and self.about_0(loss):
             hint = "the loss is low and the answers are wrong: look at the labels and at how the model's output is read (`predict`)"
         else:
             hint = "it is on its way: --steps or --epochs for longer, or another --lr (--find-lr)"

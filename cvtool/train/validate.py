@@ -19,6 +19,7 @@ from cvtool.metrics._probe import probed
 from cvtool.metrics.accuracy import Accuracy
 from cvtool.metrics.confusion import Confusion
 from cvtool.metrics.mean_iou import MeanIoU
+from cvtool.results import Text
 from cvtool.runtime.device import autocast
 from cvtool.train.distributed import World
 
@@ -200,7 +201,7 @@ class _Reading:
         self.dataset, self.texts = dataset, dict[int, tuple[str, str]]()
 
     def update(self, index: int, result: Any, place: Place) -> None:
-        self.texts[index] = text_of(self.dataset.records[index]), result.text
+        self.texts[index] = text_of(self.dataset.records[index]), said(result)
 
     def compute(self) -> dict[str, float]:
         true, found = zip(*(self.texts[index] for index in sorted(self.texts)), strict=True)
@@ -212,6 +213,14 @@ class _Reading:
 
     def join(self, found: dict[int, tuple[str, str]]) -> None:
         self.texts |= found
+
+
+def said(result: Any) -> str:
+    """What was read: a picture's string, or of regions their texts from left to right."""
+    if isinstance(result, Text):
+        return result.text
+    lefts = result.quads[:, :, 0].amin(1).tolist()
+    return " ".join(text for _, text in sorted(zip(lefts, result.texts or (), strict=True)) if text)
 
 
 class _Regions:

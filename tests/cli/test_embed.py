@@ -59,6 +59,27 @@ def hooked(model, layer, paths):
     return seen[-1].numpy()
 
 
+def test_a_cpu_is_shown_eight_pictures_of_one_size_at_a_time_and_says_the_same(run, png, net, monkeypatch):
+    """Of any other size one at a time; and a vector does not depend on how many there are."""
+    path, model = net
+    sizes = []
+    prepare = type(model.prepare).__call__
+    monkeypatch.setattr(
+        type(model.prepare), "__call__", lambda self, pictures, *more, **named: sizes.append(len(pictures)) or prepare(self, pictures)
+    )
+    for number in range(11):
+        png(f"many/{number:02}.png", 30 + number, 40, seed=number)
+    whole = run("many", "-m", path, "--device", "cpu")
+    assert sizes == [8, 3]
+    sizes.clear()
+    alone = run("many", "-m", path, "--device", "cpu", "-b", 1)
+    assert sizes == [1] * 11
+    assert [record["embedding"] for record in whole] == [record["embedding"] for record in alone]
+    sizes.clear()
+    run("many", "-m", "unet.tiny@none", "--layer", "backbone.stem", "--device", "cpu")
+    assert set(sizes) == {1}
+
+
 @pytest.mark.system("cnn-features")
 def test_a_layer_is_what_a_forward_hook_sees(run, photos, net, tmp_path):
     path, model = net

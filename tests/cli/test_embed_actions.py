@@ -313,6 +313,27 @@ def test_a_picture_and_its_shifted_copy_tell_the_shift(run, net, data, tmp_path)
     (small,) = run("embed", "match", "a.png", "a.png", "-m", net)
     assert small["match"]["shift"] == [0, 0]
     assert small["match"]["agreeing"] == 1
+    assert found["made_by"][-1]["verb"] == "embed"
+    (tmp_path / "m.jsonl").write_text(json.dumps(found))
+    (drawn,) = run("visualize", "m.jsonl", "-o", "seen/", "--scale", 2, "--max-det", 30)
+    assert "30 objects" in run.said
+    assert "matches" not in drawn
+    assert drawn["source"] == "a.png"
+    sheet = np.asarray(Image.open("seen/a.png").convert("RGB")).astype(int)
+    assert sheet.shape[1] > 512  # both, twice as large
+    lime = (np.abs(sheet - [200, 255, 90]).max(-1) < 20).sum()
+    best = sorted(found["matches"], key=lambda row: -row[4])[:30]
+    for x, y, _, _, _ in best[:5]:
+        end = sheet[round(2 * y) - 1 : round(2 * y) + 1, round(2 * x) - 1 : round(2 * x) + 1]
+        assert np.abs(end - [200, 255, 90]).max(-1).min() < 20
+    run("visualize", "m.jsonl", "-o", "few/", "--scale", 2, "--max-det", 3, "--no-labels")
+    few = np.asarray(Image.open("few/a.png").convert("RGB")).astype(int)
+    assert 0 < (np.abs(few - [200, 255, 90]).max(-1) < 20).sum() < lime
+    assert few.shape == (256, 512 + round(256 / 100), 3)
+    for wrong in ({"match": {}}, {"matches": [[1, 2]]}, {"match": found["match"] | {"file_name": "gone.png"}}):
+        (tmp_path / "bad.jsonl").write_text(json.dumps(found | wrong))
+        with pytest.raises(InputError):
+            run("visualize", "bad.jsonl", "-o", "bad/")
 
 
 def ply(path, points, more=(), binary=False):

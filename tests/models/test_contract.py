@@ -363,7 +363,9 @@ def test_looking_changes_nothing(name, model):
 
 def assert_equal(one, other):
     for key, value in vars(one).items():
-        if value is not None:
+        if isinstance(value, (str, tuple)):
+            assert value == getattr(other, key), key
+        elif value is not None:
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(getattr(other, key))), key
 
 

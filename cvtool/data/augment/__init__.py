@@ -28,6 +28,7 @@ from cvtool.data.augment.noise import Jpeg, Noise
 from cvtool.data.augment.randaugment import RandAugment
 from cvtool.data.augment.repeated import Repeated
 from cvtool.data.augment.sharpness import Blur, Sharpness
+from cvtool.data.augment.text_crop import TextCrop
 from cvtool.data.augment.tones import AutoContrast, Equalize, Invert, Posterize, Solarize
 from cvtool.errors import UsageError, did_you_mean
 from cvtool.results import Result
@@ -50,6 +51,7 @@ AUGMENTATIONS: dict[str, Any] = {
     "shift": Shift,
     "resized-crop": ResizedCrop,
     "scale-crop-flip": ScaleCropFlip,
+    "text-crop": TextCrop,
     "rotate": Rotate,
     "translate": Translate,
     "shear": Shear,

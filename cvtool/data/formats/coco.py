@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cvtool import __version__
+from cvtool.data.formats import doctr
 from cvtool.data.formats._files import count, opened_text, output_text
 from cvtool.data.roots import Roots
 from cvtool.errors import InputError
@@ -28,7 +29,7 @@ def recognises(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         head = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head.startswith(b"{")
+    return head.startswith(b"{") and not doctr.begins(head)
 
 
 def splits(path: Path) -> list[str]:

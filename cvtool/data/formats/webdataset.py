@@ -4,8 +4,9 @@ A folder of *.tar (shards called train-000000.tar, val-000000.tar ... are parts;
 braces, `shards/train-{000000..000009}.tar`. Members of one KEY, the name up to the first dot of its last part, stand together. Said of a picture:
 
     KEY.cls     its class: a whole number or a name
-    KEY.json    an object with some of our record's keys (annotations, labels, id, width, height), or its class under label, class, cls or category
-    KEY.txt     its class by name, where there is neither of the others (one line of at most 100 characters; else it is a caption, passed over)
+    KEY.json    an object with some of our record's keys (annotations, labels, text, id, width, height), or its class under label, class or category
+    KEY.txt     its text: what stands in it or is said of it. Also its class by name, where there is neither of the others, it is one line of at most
+                100 characters, and all shards hold no more than 1,000 different ones
 
 Numbers are category ids, named by a classes.txt ("id name" a line) beside the shards. Shards are indexed by their headers and never unpacked; a
 record's bytes are read when it is looked at. Its file name is SHARD.tar/MEMBER, which every verb opens (`cvtool.archives`).
@@ -31,14 +32,15 @@ from cvtool.records import Record, categories_of, checked, parse_json
 DESCRIPTION = "WebDataset: tar shards of KEY.jpg with KEY.cls, KEY.json or KEY.txt"
 SUFFIX = None
 ORDER = 55
-HOLDS = {"file_name", "id", "width", "height", "annotations", "labels", "split"}
+HOLDS = {"file_name", "id", "width", "height", "annotations", "labels", "text", "split"}
 HOLDS_OF_CATEGORIES = {"id", "name"}
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 SHARD, SHARD_BYTES = 10_000, 1 << 30  # pictures and bytes after which the next shard begins
 _TEXTS = ("cls", "json", "txt")
 _CLASS_KEYS = ("label", "class", "cls", "category")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_KEYS = ("annotations", "labels", "id", "width", "height")
+_KEYS = ("annotations", "labels", "text", "id", "width", "height")
+MOST_CLASSES = 1000  # of KEY.txt: more are what stands in the pictures
 
 
 class Stored(Record):
@@ -69,6 +71,7 @@ class Sample(NamedTuple):
     facts: dict[str, Any]  # of KEY.json
     label: int | str | None
     where: str  # of the label
+    called: bool = False  # the label is KEY.txt's
 
 
 def recognises(path: Path) -> bool:
@@ -157,7 +160,10 @@ def _signed(path: Path, split: str | None) -> tuple[tuple[str, int, int], ...]:
 @lru_cache(maxsize=4)
 def _samples(shards: tuple[tuple[str, int, int], ...]) -> list[Sample]:
     """All samples of some shards: the index, which is made once."""
-    return [sample for shard, _, _ in shards for sample in _index(shard)]
+    found = [sample for shard, _, _ in shards for sample in _index(shard)]
+    if len({sample.label for sample in found if sample.called}) > MOST_CLASSES:
+        return [sample._replace(label=None) if sample.called else sample for sample in found]
+    return found
 
 
 def _index(shard: str) -> Iterator[Sample]:
@@ -199,25 +205,35 @@ def _sample(shard: str, picture: archives.Member, texts: dict[str, tuple[str, by
         if not isinstance(value, dict):
             raise InputError("not a JSON object", where=where)
         facts = dict(checked(Record({key: value[key] for key in _KEYS if key in value}), where=where))
+        if not isinstance(facts.get("text", ""), str):
+            raise InputError("text is no text", where=where)
         label = next((value[key] for key in _CLASS_KEYS if type(value.get(key)) in (int, str)), None) if not facts.get("labels") else None
+    called = False
     for kind in ("cls", "txt"):
         if kind in texts and label is None and (kind == "cls" or not facts):
             where = f"{shard}: {texts[kind][0]}"
             label = _label(texts[kind][1], where, strict=kind == "cls")
-    return Sample(shard, picture, facts, label, where)
+            called = kind == "txt"
+    if "txt" in texts:
+        facts.setdefault("text", _text(texts["txt"][1], f"{shard}: {texts['txt'][0]}"))
+    return Sample(shard, picture, facts, label, where, called)
 
 
 def _label(data: bytes, where: str, *, strict: bool) -> int | str | None:
     """A number or a name; without `strict` None where it is neither. Raises InputError."""
-    try:
-        text = data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise InputError("not UTF-8 text", where=where) from error
+    text = _text(data, where)
     if not text or "\n" in text or len(text) > 100:
         if strict:
             raise InputError(f"a class is a number or a name, not {text[:40]!r}", where=where)
         return None
     return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _text(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise InputError("not UTF-8 text", where=where) from error
 
 
 def _table(path: Path, samples: list[Sample]) -> list[dict]:
@@ -308,7 +324,7 @@ class _Writer:
             key += f"_{len(self.keys)}"
         self.keys.add(key)
         labels, objects = record.get("labels") or [], record.get("annotations") or []
-        if len(labels) == 1 and not objects and "id" not in record and isinstance(labels[0].get("category_id"), int):
+        if len(labels) == 1 and not objects and not {"id", "text"} & record.keys() and isinstance(labels[0].get("category_id"), int):
             said, kind = str(labels[0]["category_id"]).encode(), "cls"
         else:
             facts = {name: record[name] for name in _KEYS if record.get(name) not in (None, [])}

@@ -18,7 +18,7 @@ from torch import Tensor
 from cvtool.batch import Batch
 from cvtool.errors import UsageError
 from cvtool.layers.classifier import Classifier
-from cvtool.losses.nt_xent import nt_xent
+from cvtool.losses.nt_xent import lowest, nt_xent
 from cvtool.models.embed._encoder import Encoder, perceptron
 from cvtool.models.embed._encoder import backbone as encoder
 from cvtool.ops.views import Views
@@ -72,6 +72,13 @@ class SimCLR(Encoder):
         if len(self.bank) and "bank" not in criterion.beside:
             raise UsageError(f"bank has no effect with the loss {criterion.text}", hint="it goes with nt-xent")
 
+    def check_batch(self, pictures: int) -> None:
+        """Raises UsageError for so few pictures that there is nothing to tell one from."""
+        if pictures < 2 and not len(self.bank):
+            raise UsageError(
+                "simclr tells a picture from the others of its batch, and there is one alone", hint="two pictures or more, and -b 2 or more"
+            )
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The criterion's terms, or `nt_xent`, of two views of each picture; outside of training these are the same every time."""
         pictures = torch.cat([self.views(batch.images, self.prepare, draw) for draw in draws(self.training)])
@@ -81,6 +88,13 @@ class SimCLR(Encoder):
         if self.training and len(self.bank) and z.requires_grad:
             self._last.append(z.detach().float())
         return {"nt_xent": nt_xent(z, same, bank=bank)} if self.criterion is None else self.criterion(z, same, bank=bank)
+
+    def lowest(self, pictures: int) -> float:
+        """Below which its losses of a batch of so many never are."""
+        if self.criterion is None:
+            return lowest(pictures, bank=int(self.filled))
+        terms = [term for term in self.criterion.terms if term.name == "nt-xent"]
+        return sum(term.weight * lowest(pictures, temperature=term.options["temperature"], bank=int(self.filled)) for term in terms)
 
     @torch.no_grad()
     def advance(self) -> None:

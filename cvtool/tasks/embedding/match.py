@@ -14,7 +14,7 @@ from cvtool.data import ply
 from cvtool.errors import InputError, UsageError
 from cvtool.ops.correspond import mutual, rigid, shift
 from cvtool.ops.point_features import fpfh, neighbours
-from cvtool.records import Record
+from cvtool.records import Record, made_by
 from cvtool.registry import Reference
 from cvtool.runtime.pool import Loaded, pool
 from cvtool.tasks.embedding import _encode
@@ -41,11 +41,15 @@ def match(
     with pool.lease(model, device=device, precision=precision, offline=offline) as loaded:
         name: list[str] = [_encode.layer_of(loaded.model, layer, str(loaded.reference))] if layer else []
         (from_a, at_a, step), (from_b, at_b, _) = (_dense(loaded, record, name, img_size) for record in (a, b))
+        maker = made_by("embed", loaded.reference, weights_sha256=loaded.info.sha256)
     one, other, score = mutual(from_a, from_b)
     move, agree = shift(at_a[one], at_b[other], step)
     rows = np.concatenate([at_a[one], at_b[other]], 1).round(3).tolist()
-    facts = {"file_name": b.get("file_name"), "layer": name[0], "shift": move.round(3).tolist()} | _shares(one, agree)
-    return a.changed(match=facts, matches=[[*row, round(float(s), 6)] for row, s in zip(rows, score, strict=True)])
+    facts = {"file_name": b.get("file_name"), "layer": name[0], "shift": move.round(3).tolist(), "within": round(step, 3)}
+    facts |= _shares(one, agree)
+    return a.changed(
+        made_by=[*a.get("made_by", ()), maker], match=facts, matches=[[*row, round(float(s), 6)] for row, s in zip(rows, score, strict=True)]
+    )
 
 
 def _shares(one: np.ndarray, agree: np.ndarray) -> dict[str, Any]:

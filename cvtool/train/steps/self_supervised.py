@@ -16,6 +16,11 @@ from cvtool.train.steps.supervised import Supervised
 class SelfSupervised(Supervised):
     """After each turn `model.advance()`, before the moving average takes it in."""
 
+    def begin_epoch(self, loader: Any, epoch: int, batch: int) -> None:
+        """Raises UsageError where a batch can never hold what the model compares."""
+        if hasattr(self.model, "check_batch"):
+            self.model.check_batch(min(len(loader.dataset), loader.batch_size))  # type: ignore[operator]
+
     def after(self, batch: Batch) -> None:
         self.model.advance()  # type: ignore[operator]
         super().after(batch)

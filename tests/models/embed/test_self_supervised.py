@@ -15,7 +15,8 @@ from cvtool.categories import numbered
 from cvtool.cli import command
 from cvtool.data.formats import npz
 from cvtool.errors import UsageError
-from cvtool.losses.nt_xent import nt_xent
+from cvtool.losses import compose
+from cvtool.losses.nt_xent import lowest, nt_xent
 from cvtool.metrics import _probe
 from cvtool.tasks import train as task
 
@@ -51,6 +52,42 @@ def test_simclr_is_nt_xent_of_two_views():
     assert model.losses(batch)["nt_xent"] == model.losses(batch)["nt_xent"]
     with pytest.raises(UsageError, match="bank at least 0"):
         built("simclr.tiny", bank=-1)
+
+
+@pytest.mark.system("simclr")
+def test_the_least_that_its_loss_can_be_says_when_pictures_are_known_by_heart(digit_folders, tmp_path):
+    """It is not 0, so that --overfit would else never see its end."""
+    for count in (2, 5):
+        corners = torch.eye(count).double() - 1 / count  # as far apart as so many points of a sphere can be
+        same = torch.arange(count).repeat(2)
+        for temperature in (0.1, 0.5):
+            reached = nt_xent(corners.repeat(2, 1), same, temperature=temperature)
+            assert reached.item() == pytest.approx(lowest(count, temperature=temperature), rel=1e-6)
+            near = corners.repeat(2, 1) + 0.01 * torch.randn(2 * count, count)
+            assert nt_xent(near, same, temperature=temperature) > reached
+    bank = -torch.ones(7, 3)
+    assert nt_xent(torch.ones(4, 3), torch.arange(2).repeat(2), bank=bank).item() == pytest.approx(lowest(2, bank=7), rel=1e-4)
+    model = built("simclr.tiny")
+    assert model.lowest(4) == lowest(4)
+    model.criterion = compose("2*nt-xent:temperature=0.2", "embeddings")
+    assert model.lowest(4) == pytest.approx(2 * lowest(4, temperature=0.2))
+    words = ["-m", "simclr.tiny", "--data", str(digit_folders / "train"), "--overfit", "4", "--lr", "0.01", "-o", str(tmp_path / "runs")]
+    for key, value in (("views", "turn:5,shift:0.04"), ("dimensions", "32"), ("hidden", "64"), ("backbone", "simple-cnn.tiny")):
+        words += ["--set", f"{key}={value}"]
+    said = CliRunner().invoke(command("train"), [*words, "--device", "cpu"])
+    assert said.exit_code == 0, said.output
+    assert "learned by heart" in said.output
+    assert f"{lowest(4):.3g} is the least there can be" in said.output
+
+
+def test_one_picture_alone_cannot_be_told_from_any(png, tmp_path):
+    png("alone/a.png")
+    with pytest.raises(UsageError, match="one alone"):
+        task.train("simclr.tiny", tmp_path / "alone", output=tmp_path / "runs", device="cpu", layers=[{"epochs": 1}])
+    png("alone/b.png", seed=1)
+    with pytest.raises(UsageError, match="one alone"):
+        task.train("simclr.tiny", tmp_path / "alone", output=tmp_path / "runs", device="cpu", layers=[{"epochs": 1, "batch_size": 1}])
+    task.train("simclr.tiny", tmp_path / "alone", output=tmp_path / "runs", device="cpu", layers=[{"epochs": 1, "batch_size": 1, "bank": 4}])
 
 
 @pytest.mark.system("byol")

@@ -11,8 +11,9 @@ from PIL import Image
 
 from cvtool import weights
 from cvtool.cli import command
-from cvtool.errors import UsageError
+from cvtool.errors import InputError, UsageError
 from cvtool.tasks import train as task
+from cvtool.tasks.evaluate import evaluate
 
 
 def built(**changes):
@@ -131,3 +132,24 @@ def test_samples_are_drawn_value_by_value_by_seed_and_number():
         model.fill(torch.zeros(1, 3, 8, 8), torch.ones(1, 8, 8, dtype=torch.bool), 0)
     with pytest.raises(UsageError, match="width"):
         built(width=0)
+
+
+@pytest.mark.system("pixelcnn")
+def test_evaluate_tells_the_bits_of_pictures(png, tmp_path):
+    torch.manual_seed(0)
+    model = weights.build("pixelcnn.tiny", categories=[]).eval()
+    path = weights.save(model, tmp_path / "p.safetensors", weights.Info(reference="pixelcnn.tiny"))
+    pictures = [png(f"held/{seed}.png", 20, 20, seed=seed) for seed in range(10)]
+    (tmp_path / "held/bad.png").write_text("no picture")
+    report = evaluate(tmp_path / "held", path, metrics="bits-per-dim", interval=0.9, gates=["bits_per_dim<=9"])
+    each = [model.bits_per_dim(model.prepare([np.asarray(Image.open(one).convert("RGB"))]).images).item() for one in pictures]
+    assert report["metrics"]["bits_per_dim"] == pytest.approx(np.mean(each), rel=1e-5)
+    assert report["counts"] == {"pictures": 10}
+    assert "1 of 11 pictures cannot be read" in report["warnings"][0]
+    low, high = report["intervals"]["bits_per_dim"]
+    assert low <= np.mean(each) <= high
+    assert report["gates"][0]["passed"]
+    with pytest.raises(UsageError, match="does not tell how probable"):
+        evaluate(tmp_path / "held", "resnet.tiny@none", metrics="bpd")
+    with pytest.raises(InputError, match="none of the pictures"):
+        evaluate(tmp_path / "held/bad.png", path, metrics="bpd")
