@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cvtool.cli import _options
+from cvtool.cli import _options, _synthesis
 from cvtool.cli._console import Console
 from cvtool.errors import InputError, PartialSuccess, UsageError
 
 app = typer.Typer(no_args_is_help=False)
+app.command()(_synthesis.synth)
 
 Source = Annotated[str, typer.Argument(metavar="IN", help="A data set, or - for JSON lines on stdin.")]
 Sources = Annotated[list[str], typer.Argument(metavar="PATH...", help="Data sets.")]

@@ -63,6 +63,7 @@ class Made:
     latent: np.ndarray | None = None
     category: dict[str, Any] | None = None
     two_tone: bool = False  # black and white and nothing between
+    text: str | None = None  # what stands in the picture, of a model that draws text
 
     def record(self, path: str, model: Any) -> Record:
         """The record of the new picture. model: the `weights.Info` of what made it."""
@@ -70,7 +71,8 @@ class Made:
         told = {key: self.facts.get(key) for key in ("seed", "index", "options")}
         maker = made_by("generate", model, categories=None if self.category else [], **told)
         labels = {"labels": [{"category_id": self.category["id"], "category": self.category["name"]}]} if self.category else {}
-        return Record(file_name=path, width=width, height=height, made_by=[maker], **labels)
+        text = {} if self.text is None else {"text": self.text}
+        return Record(file_name=path, width=width, height=height, made_by=[maker], **labels, **text)
 
 
 @dataclass
@@ -256,6 +258,7 @@ def _made(
     pixels = computed(loaded, len(codes), seed, codes[0].index, labels, latents, options, guided)
     categories = loaded.info.categories if guided is None else guided.categories
     two_tone = getattr(loaded.model, "two_tone", False)
+    texts: list[str] = loaded.model.texts(len(codes), seed, start=codes[0].index, **options) if hasattr(loaded.model, "texts") else []
     for position, (code, picture) in enumerate(zip(codes, pixels, strict=True)):
         category = None if code.label is None else categories[code.label]
         said: dict[str, Any] = {**common, "index": code.index, "options": dict(options), **code.said}
@@ -265,7 +268,8 @@ def _made(
         latent = code.latent
         if latent is None and hasattr(loaded.model, "latents"):
             latent = loaded.model.latents(1, seed, start=code.index)[0]
-        yield Made(picture, said, code.index, code.row, code.column, None if latent is None else latent.numpy(), category, two_tone)
+        yield Made(picture, said, code.index, code.row, code.column, None if latent is None else latent.numpy(), category, two_tone,
+                   texts[position] if texts else None)  # fmt: skip
 
 
 def computed(

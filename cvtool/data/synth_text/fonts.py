@@ -1,8 +1,8 @@
 """Fonts for made-up text: which of a folder's files have Latin letters, how readable each is, and the pictures of their characters.
 
-Nothing is listed by name. A file's own table (cmap) says which characters it has; what its letters look like says the rest: letters that resemble those
-of most fonts are text fonts, others decorative, and a font whose letters resemble nobody's (dingbats, torn or dotted ones) is left out. Characters that
-are blank, or drawn as the box that stands for a missing one, are not had.
+Nothing is listed by name. A file's own table (cmap) says which characters it has; what its letters look like says the rest: fonts whose letters
+resemble those of many others are text fonts, others decorative, and a font whose letters resemble nobody's (dingbats, torn or dotted ones) is left
+out. Characters that are blank, or drawn as the box that stands for a missing one, are not had.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ NEEDED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 LOOKED_AT = "aeghnrtkBEGMRSA2358"  # the characters by which a font is judged
 SMALL_AND_CAPITAL = ("aA", "eE", "gG", "nN", "rR", "tT")
 GRID = 16  # a letter is compared as GRID x GRID pixels
-TEXT, READABLE = 0.80, 0.60  # least resemblance of a text font, of a decorative one
+TEXT, READABLE = 0.71, 0.30  # least resemblance of a text font, of a decorative one
+SURE = 0.78  # a text font, even if it stands alone
+TOLD_APART = 0.7  # share of its capitals and digits that must be liker their own mean than any other letter's: Greek letters in Latin places are not
 LIKE_CAPITALS = 0.90  # resemblance of small letters to capitals above which a font has capitals only
-DECORATIVE = 0.10  # how often a decorative family is taken, for one text family
+DECORATIVE, ALONE = 0.07, 0.3  # how often a decorative family is taken, and a text font without sisters, for one text family
+NEIGHBOURS = 10  # a font's letters are compared with those of so many others
 GLYPHS = 60_000  # pictures of characters that are kept in memory
 
 
@@ -50,6 +53,7 @@ class Face:
         self.ascent, self.descent = self.font.getmetrics()
         self.resemblance = 0.0
         self.capitals = False  # small letters are drawn as capitals
+        self.space = self.font.getlength(" ")
         self._glyphs: dict[str, Glyph | None] = {}
         self._kerns: dict[str, float] = {}
         self._missing = self._drawn("\U0010fffe").pixels
@@ -120,22 +124,23 @@ def _shape(pixels: np.ndarray) -> np.ndarray:
 
 
 class Fonts:
-    """The fonts of a folder, or one file's. characters: those that texts may have.
+    """The fonts of a folder, or one file's. characters: those that texts may have. most: of its files, so many are looked at, evenly taken.
 
     Raises InputError where there is no folder or no font with Latin letters in it.
     """
 
-    def __init__(self, folder: Path | str, characters: str) -> None:
+    def __init__(self, folder: Path | str, characters: str, *, most: int | None = None) -> None:
         folder = Path(folder)
         if not folder.exists():
             raise InputError("no such folder of fonts", where=folder, hint="install some, such as Debian's fonts-dejavu and fonts-liberation")
         self.folder = folder
         wanted = frozenset(characters) | NEEDED
         files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        files = files[:: max(1, -(-len(files) // most))] if most else files
         faces, seen = [], set()
         for path in files:
             for index, covered in enumerate(covers(path, wanted)):
-                if not NEEDED <= covered:
+                if not covered >= NEEDED:
                     continue
                 try:
                     face = Face(path, index, covered)
@@ -149,7 +154,9 @@ class Fonts:
                     seen.add(look)
                     faces.append((face, shapes))
         if not faces:
-            raise InputError("no font with Latin letters and digits", where=folder, hint="install some, such as Debian's fonts-dejavu and fonts-liberation")
+            raise InputError(
+                "no font with Latin letters and digits", where=folder, hint="install some, such as Debian's fonts-dejavu and fonts-liberation"
+            )
         self._judge(faces)
         self.faces = [face for face, _ in faces if face.resemblance >= READABLE] or [max((f for f, _ in faces), key=lambda f: f.resemblance)]
         self._plans = {document: self._plan(document) for document in (True, False)}
@@ -157,16 +164,25 @@ class Fonts:
 
     @staticmethod
     def _judge(faces: list[tuple[Face, np.ndarray]]) -> None:
-        """How much each font's letters resemble the mean of the half that resembles the mean of all; and which have capitals alone."""
-        every = np.stack([shapes for _, shapes in faces])  # F N D
-        mean = every.mean(0)
-        for _ in range(3):
-            mean /= np.linalg.norm(mean, axis=1, keepdims=True).clip(1e-6)
-            near = np.einsum("fnd,nd->fn", every, mean)
-            likeness = np.sort(near, axis=1)[:, : max(1, near.shape[1] // 2)].mean(1)  # of the half of its letters that is least alike
-            mean = every[likeness >= np.median(likeness)].mean(0)
-        for (face, _), value in zip(faces, likeness, strict=True):
-            face.resemblance = float(value)
+        """How much each font's letters resemble those of ten fonts of other families, whichever they are; and which fonts have capitals alone."""
+        every: np.ndarray = np.stack([shapes for _, shapes in faces])  # F N D
+        names = np.array([face.family.split(" ")[0] for face, _ in faces])
+        same = names[:, None] == names[None, :]
+        others = max(1, min(NEIGHBOURS, (~same).sum(1).min(initial=NEIGHBOURS)))
+        near: np.ndarray = np.empty(every.shape[:2], np.float32)
+        for n in range(every.shape[1]):
+            likeness = every[:, n] @ every[:, n].T
+            likeness[same] = -1
+            near[:, n] = np.partition(likeness, -others, axis=1)[:, -others]
+        if same.all():  # one family, which is nobody's like
+            near[:] = 1
+        worst = np.sort(near, axis=1)[:, : max(1, near.shape[1] // 2)].mean(1)  # of the half of its letters that is least alike
+        mean = every[worst >= np.median(worst)].mean(0)
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True).clip(1e-6)
+        large = [n for n, character in enumerate(LOOKED_AT) if not character.islower()]  # small letters may be capitals
+        apart = ((every[:, large] @ mean[large].T).argmax(2) == np.arange(len(large))).mean(1)
+        for (face, _), value, share in zip(faces, worst, apart, strict=True):
+            face.resemblance = float(value) if share >= TOLD_APART else 0.0
             pairs = [face.shapes(pair) for pair in SMALL_AND_CAPITAL]
             face.capitals = float(np.mean([0.0 if p is None else p[0] @ p[1] for p in pairs])) > LIKE_CAPITALS
 
@@ -175,10 +191,12 @@ class Fonts:
         families: dict[str, list[Face]] = {}
         for face in self.faces:
             if not document or (face.text and not face.capitals):
-                families.setdefault(face.family, []).append(face)
+                families.setdefault(face.family.removesuffix(" Medium").removesuffix(" Light"), []).append(face)
+        if document and any(len(some) > 1 or some[0].resemblance >= SURE for some in families.values()):
+            families = {name: some for name, some in families.items() if len(some) > 1 or some[0].resemblance >= SURE}
         if not families:
             return self._plan(False)
-        weights = [1.0 if any(face.text for face in some) else DECORATIVE for some in families.values()]
+        weights = [(1.0 if len(some) > 1 else ALONE) if any(face.text for face in some) else DECORATIVE for some in families.values()]
         return list(families.values()), list(accumulate(weights))
 
     def choose(self, rng: Random, text: str, *, document: bool = False) -> tuple[Face, str] | None:
@@ -223,7 +241,7 @@ def _covered(file, start: int, codes: list[int], size: int) -> list[int]:
         return []
     file.seek(offset)
     data = file.read(length)
-    best = None
+    best: tuple[int, int] | None = None
     for i in range(struct.unpack_from(">H", data, 2)[0]):
         platform, encoding, place = struct.unpack_from(">HHI", data, 4 + 8 * i)
         if (platform == 3 and encoding in (1, 10)) or platform == 0:
@@ -244,8 +262,8 @@ def _covered(file, start: int, codes: list[int], size: int) -> list[int]:
     offsets = struct.unpack_from(f">{segments}H", data, place + 16 + 6 * segments)
     found = []
     for code in codes:
-        i = next((i for i, end in enumerate(ends) if end >= code), None)
-        if i is None or begins[i] > code:
+        i = next((i for i, end in enumerate(ends) if end >= code), segments)
+        if i == segments or begins[i] > code:
             continue
         glyph = code
         if offsets[i]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -45,9 +46,11 @@ class Lexicon:
             raise UsageError("the characters hold no letter and no digit", hint="such as --charset latin")
         self.characters, self.max_length = characters, max_length
         self._known = frozenset(characters)
+        self.lists = [self._read(path) for path, _ in files]
         if not files and SYSTEM_WORDS.is_file():
             files = [(SYSTEM_WORDS, 1.0)]
-        self.lists = [self._read(path) for path, _ in files]
+            with suppress(InputError):  # no word of these characters
+                self.lists = [self._read(SYSTEM_WORDS)]
         self._shares = list(accumulate(weight for _, weight in files))
         self._kinds, self._kind_shares = list(KINDS), list(accumulate(KINDS.values()))
         self._length_shares = list(accumulate(LENGTHS))
@@ -74,6 +77,10 @@ class Lexicon:
             return False
         return self._known.issuperset(text) or self._known.issuperset(text.lower()) or self._known.issuperset(text.upper())
 
+    def allows(self, text: str) -> bool:
+        """Whether a text has known characters alone, and no more than it may."""
+        return 1 <= len(text) <= self.max_length and self._known.issuperset(text)
+
     def word(self, rng: Random) -> str:
         """A word as it stands in its list."""
         if not self.lists:
@@ -91,7 +98,7 @@ class Lexicon:
             return word
         if chance < 0.64:
             return word[:1].upper() + word[1:]
-        if chance < 0.98:
+        if chance < 0.993:
             return word.upper()
         return "".join(rng.choice((c.lower(), c.upper())) for c in word)
 
@@ -100,7 +107,7 @@ class Lexicon:
         for _ in range(20):
             found = getattr(self, f"_{self._kinds[_draw(rng, self._kind_shares)]}")(rng)
             for text in (found, found.lower(), found.upper()):
-                if 1 <= len(text) <= self.max_length and self._known.issuperset(text):
+                if self.allows(text):
                     return text
         return self._string(rng, rng.randint(1, min(8, self.max_length)))
 
@@ -155,7 +162,16 @@ class Lexicon:
 
     def _date(self, rng: Random) -> str:
         d, m, y = rng.randint(1, 31), rng.randint(1, 12), rng.randint(1880, 2040)
-        forms = f"{d}/{m}/{y}", f"{d:02d}.{m:02d}.{y}", f"{y}-{m:02d}-{d:02d}", f"{m}/{d}/{y % 100:02d}", f"{y}", f"{y}", f"{d}-{m}-{y % 100:02d}", f"{y}s"
+        forms = (
+            f"{d}/{m}/{y}",
+            f"{d:02d}.{m:02d}.{y}",
+            f"{y}-{m:02d}-{d:02d}",
+            f"{m}/{d}/{y % 100:02d}",
+            f"{y}",
+            f"{y}",
+            f"{d}-{m}-{y % 100:02d}",
+            f"{y}s",
+        )
         return rng.choice((*forms, f"{y}-{y + rng.randint(1, 20)}", f"'{y % 100:02d}", f"{d}{'th' if 4 <= d <= 20 else 'nd'}"))
 
     def _time(self, rng: Random) -> str:

@@ -42,7 +42,7 @@ RECIPE = {
     "weight_decay": 0.02,
     "batch_size": 64,
     "epochs": 1,
-    "schedule": "one-cycle",
+    "schedule": "one-cycle:div=5",
     "channels_last": True,
     "clip": 20.0,  # losses are nats a word
     "variants": {
@@ -113,41 +113,62 @@ class BidirectionalLSTM(nn.Module):
 
 
 class CRNN(Recogniser):
-    """cnn: B C 32 W -> B D 1 T. gray: it sees one channel. contrast: with the picture's own mean and deviation taken out."""
+    """cnn: B C 32 W -> B D 1 T. gray: it sees one channel. contrast: with the picture's own mean and deviation taken out.
+
+    shortcut: columns have a say of their own beside the LSTMs, through which alone they would learn very slowly at first.
+    """
 
     def __init__(self, cnn: nn.Module, features: int, hidden: int, *, gray: bool, contrast: bool, charset: str, prepare: Prepare, rectify: str,
-                 max_length: int) -> None:  # fmt: skip
+                 max_length: int, shortcut: bool) -> None:  # fmt: skip
         super().__init__(charset, prepare, rectify)
         self.cnn = cnn
         last = BidirectionalLSTM(hidden, hidden, len(self.charset) + 1)
         self.rnn = nn.Sequential(BidirectionalLSTM(features, hidden, hidden), last)
         self.gray = Gray() if gray else None
         self.contrast = Contrast() if contrast else None
+        self.shortcut = nn.Linear(features, len(self.charset) + 1) if shortcut else None
         self.max_length = max_length
         with torch.no_grad():  # rarer at first than any character: CTC begins with saying nothing, and is a hundred turns sooner over it
             last.embedding.bias[BLANK] -= 3.0
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch -> B T K float32, before the softmax, of the blank and the characters; and how many of the T steps lie on each picture, B."""
+        logits, steps, _ = self.both(batch)
+        return logits, steps
+
+    def both(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same, and what the columns say by themselves, B T K, which is a part of it; None in the published layout."""
         images = self.seen(batch.images, batch.places)
         if self.gray is not None:
             images = self.gray(images)
         if self.contrast is not None:
             images = self.contrast(images, batch.padding)
-        found = self.cnn(images)  # B D 1 T
-        logits = self.rnn(found[:, :, 0].transpose(1, 2)).float()
+        found = self.cnn(images)[:, :, 0].transpose(1, 2)  # B T D
+        logits, alone = self.rnn(found).float(), None
+        if self.shortcut is not None:
+            alone = self.shortcut(found).float()
+            logits = logits + alone
         steps = torch.tensor([-(-(place.left + place.inner_width) // STRIDE) for place in batch.places])
         if logits.shape[1] > batch.images.shape[3] // STRIDE:  # the paper's last poolings are padded by a column on either side
             steps += 1
-        return logits, steps.clamp(1, logits.shape[1])
+        return logits, steps.clamp(1, logits.shape[1]), alone
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """ctc: nats a word, by way of all alignments, the mean over those that it can spell: data to validate on may hold others."""
-        logits, steps = self.forward(batch)
+        """ctc: nats a word, by way of all alignments, the mean over those that it can spell: data to validate on may hold others.
+
+        aligned: at first, what the columns say where the characters would stand if all were equally wide. CTC, which must find out where they
+        stand, says for thousands of turns nothing but how frequent they are; this shows the columns their first letters. It ends by itself,
+        between two nats a character and one.
+        """
+        logits, steps, alone = self.both(batch)
         texts = self.texts(batch)
         able = [i for i, text in enumerate(texts) if all(c in self.labels for c in text)]
         labels = [label + 1 for label in self.encoded([texts[i] for i in able])]
-        return {"ctc": ctc(logits[able], labels, steps[able])}
+        loss = ctc(logits[able], labels, steps[able])
+        if alone is None:
+            return {"ctc": loss}
+        each = float(loss.detach()) * len(able) / max(1, sum(map(len, labels)))  # nats a character
+        return {"ctc": loss, "aligned": min(1.0, max(0.0, each - 1)) * evenly(alone[able], labels, steps[able])}
 
     @torch.no_grad()
     def predict(self, batch: Batch, *, charset: str | None = None, dictionary: Sequence[str] | None = None, beam: int | None = None,
@@ -167,6 +188,19 @@ class CRNN(Recogniser):
             for i, answer, picture in zip(indices, read(log_probs, steps, self.charset, beam=beam, lexicon=lexicon), shown, strict=True):
                 found[i] = Text(answer.text, answer.score, torch.tensor(answer.characters), rectified=picture)
         return [text for text in found if text is not None]
+
+
+def evenly(logits: Tensor, labels: Sequence[Tensor], steps: Tensor) -> Tensor:
+    """The cross-entropy of each character at the step on which its middle would lie if all of a word were equally wide: nats a word, the mean.
+
+    logits: B T K. labels: B texts. steps: B, how many of the T each has.
+    """
+    words = torch.cat([torch.full_like(text, i) for i, text in enumerate(labels)]) if labels else steps
+    if not len(words):
+        return logits.sum() * 0
+    middles = [((torch.arange(len(text)) + 0.5) * (int(count) / max(1, len(text)))).long() for text, count in zip(labels, steps, strict=True)]
+    wanted = torch.cat([*labels]).to(logits.device)
+    return F.cross_entropy(logits[words, torch.cat(middles)], wanted, reduction="sum") / len(labels)
 
 
 def by_width(batch: Batch) -> list[tuple[list[int], Batch]]:
@@ -209,5 +243,5 @@ def build(
     cnn = published_columns(channels, bias) if published else columns(channels, widths, blocks)
     return CRNN(
         cnn, 512 if published else widths[-1], hidden, gray=gray, contrast=gray and not published, charset=charset, prepare=prepare, rectify=rectify,
-        max_length=(width or max_width) // STRIDE,
+        max_length=(width or max_width) // STRIDE, shortcut=not published,
     )  # fmt: skip
