@@ -6,13 +6,15 @@ PNG says what it was made of, and `cvtool repro FILE.png` makes it again.
 
 A code (latent) is what the model makes a picture of. --interpolate goes from sample to sample in --frames steps, --sweep-dim sets one number of the
 code (0,1,2 or all) to each value of --range, --direction adds a vector times each value of --alpha. They begin with the samples of --seed, or with
-the codes in --latent, which `cvtool embed` makes of pictures and --save-latents of samples.
+the codes in --latent, which `cvtool embed` makes of pictures and --save-latents of samples, or with those of the pictures in --input: so a picture
+becomes another picture, by a diffusion as far as --strength says.
 
 Examples:
 
     cvtool generate -m vae.small -n 64 --seed 1 -o made/ --grid sheet.png
     cvtool generate -m vae.small --interpolate 0,5,9 --frames 12 -o walk.gif
     cvtool generate -m vae.small --sweep-dim all --grid traversal.png
+    cvtool generate -m ddpm@bccd-cells --input cell.png --class WBC --strength 0.6 -n 4 -o like_it/
     cvtool generate -m runs/0004 -n 16 --sampler ddim --steps 50 --guidance 2 -o made/
     cvtool generate --direction-from glasses.npz,plain.npz -o glasses.npy
     cvtool generate -m runs/0003 --direction glasses.npy --alpha -3:3 --grid glasses.png
@@ -54,6 +56,8 @@ Direction = Annotated[Path | None, typer.Option("--direction", metavar="FILE.npy
 Alpha = Annotated[str | None, typer.Option("--alpha", metavar="A:B", help="Factors of --direction, 0 = the sample. [default: -3:3]")]
 From = Annotated[str | None, typer.Option("--direction-from", metavar="A.npz,B.npz", help="Save mean(A) - mean(B) of two files of codes as -o .npy.")]
 Latent = Annotated[Path | None, typer.Option("--latent", metavar="FILE", help="Codes to begin with: .npy or .npz.")]
+Input = Annotated[list[str] | None, typer.Option("--input", metavar="FILE", help="Begin with the codes of these pictures, a folder or - too.")]
+Strength = Annotated[float | None, typer.Option("--strength", metavar="F", help="How much of --input a diffusion makes anew. [default: 0.5]")]
 SaveLatents = Annotated[Path | None, typer.Option("--save-latents", metavar="FILE.npz", help="The pictures' codes too.")]
 Kind = Annotated[
     Literal["png", "jpg", "webp", "gif"] | None,
@@ -85,6 +89,8 @@ def main(
     alpha: Alpha = None,
     frames: Frames = None,
     latent: Latent = None,
+    inputs: Input = None,
+    strength: Strength = None,
     save_latents: SaveLatents = None,
     direction_from: From = None,
     batch_size: opt.BatchSize = None,
@@ -103,11 +109,12 @@ def main(
         _save_direction(direction_from, output, overwrite, typed, console)
         return
     asked = {"interpolate": interpolate, "sweep-dim": sweep_dim, "range": span, "direction": direction, "alpha": alpha, "frames": frames}
-    _agree(asked, n=n, seed=seed, latent=latent)
+    _agree(asked, n=n, seed=seed, latent=latent, inputs=inputs)
+    opt.needs("--strength", strength, "--input or --latent", inputs or latent)
     moving = (output is not None and Path(output).suffix.lower() == ".gif") or (format == "gif" and output in (None, "-", "/dev/stdout"))
     target = Target(output, overwrite, grid, more=(".gif",))
     suffix = _suffix(format, target, moving)
-    one = interpolate is None and sweep_dim is None and direction is None and latent is None
+    one = interpolate is None and sweep_dim is None and direction is None and latent is None and inputs is None
     several = n or len(opt.split_commas(classes) or ()) or 1
     if ((one and several > 1) or asked["frames"] or interpolate) and not (target.many or grid or moving):
         raise UsageError("there is more than one picture", hint="add -o made/ (a folder), -o made.gif or --grid sheet.png")
@@ -128,12 +135,18 @@ def main(
         settle()
     download.set_progress(console.transfer)
     walk = None if one else _walk(asked)
+    pictures = None
+    if inputs is not None:
+        from cvtool.data import inputs as given
+
+        pictures = given.read(inputs)
     infos: list[Any] = []
     made = task.generate(
         reference, n=n, seed=seed or 0, classes=opt.split_commas(classes), walk=walk, latents=None if latent is None else task.read_latents(latent),
+        inputs=pictures,
         options={
             "steps": steps, "guidance": guidance, "classifier": classifier, "sampler": sampler, "eta": eta, "truncation": truncation,
-            "temperature": temperature, **opt.settings(settings),
+            "temperature": temperature, "strength": strength, **opt.settings(settings),
         },
         batch_size=batch_size, device=device, precision=precision, offline=offline, command=shlex.join(["cvtool", *sys.argv[1:]]), infos=infos,
         facts=console.facts,
@@ -141,7 +154,7 @@ def main(
     _deliver(made, target, console, suffix=suffix, moving=moving, save_latents=save_latents, infos=infos)
 
 
-def _agree(asked: dict[str, Any], *, n: int | None, seed: int | None, latent: Path | None) -> None:
+def _agree(asked: dict[str, Any], *, n: int | None, seed: int | None, latent: Path | None, inputs: list[str] | None) -> None:
     """Refuse options that exclude each other or would have no effect."""
     walks = [f"--{name}" for name in ("interpolate", "sweep-dim", "direction") if asked[name] is not None]
     if len(walks) > 1:
@@ -152,6 +165,8 @@ def _agree(asked: dict[str, Any], *, n: int | None, seed: int | None, latent: Pa
         opt.needs("--frames", asked["frames"], "--interpolate, --sweep-dim or --direction", None)
     if n is not None and (asked["interpolate"] is not None or latent is not None):
         raise UsageError(f"-n has no effect with {'--interpolate' if asked['interpolate'] is not None else '--latent'}", hint="leave -n out")
+    if latent is not None and inputs is not None:
+        raise UsageError("--latent and --input exclude each other", hint="both say which codes to begin with")
     if seed is not None and latent is not None:
         raise UsageError("--seed has no effect with --latent, which holds the codes", hint="leave one out")
 

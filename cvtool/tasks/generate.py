@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -24,7 +24,8 @@ from cvtool.tasks._guide import Guide, guide
 
 GPU_BATCH = 8
 FRAMES = 9  # of a way or a range
-OPTIONS = ("steps", "guidance", "classifier", "sampler", "eta", "truncation", "temperature")  # of a model's `sample`, where it has them
+STRENGTH = 0.5  # how far a picture is taken back to noise, unless told
+OPTIONS = ("steps", "guidance", "classifier", "sampler", "eta", "truncation", "temperature", "strength")  # of a model's `sample`, where it has them
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Made:
     category: dict[str, Any] | None = None
     two_tone: bool = False  # black and white and nothing between
     text: str | None = None  # what stands in the picture, of a model that draws text
+    source: str | None = None  # the picture that it was made from
 
     def record(self, path: str, model: Any) -> Record:
         """The record of the new picture. model: the `weights.Info` of what made it."""
@@ -72,7 +74,8 @@ class Made:
         maker = made_by("generate", model, categories=None if self.category else [], **told)
         labels = {"labels": [{"category_id": self.category["id"], "category": self.category["name"]}]} if self.category else {}
         text = {} if self.text is None else {"text": self.text}
-        return Record(file_name=path, width=width, height=height, made_by=[maker], **labels, **text)
+        source = {} if self.source is None else {"source": self.source}
+        return Record(file_name=path, width=width, height=height, **source, made_by=[maker], **labels, **text)
 
 
 @dataclass
@@ -95,6 +98,7 @@ def generate(
     classes: Sequence[str] | None = None,
     walk: Walk | None = None,
     latents: np.ndarray | None = None,
+    inputs: Iterable[Record] | None = None,
     options: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
     device: str = "auto",
@@ -108,7 +112,8 @@ def generate(
 
     n: samples (default 1; with `classes`, one of each). seed: sample i depends on (seed, i), its class and the options alone.
     classes: names or ids; sample i is of the i-th, over and over; a model that is told classes takes all of its own in turn unless told.
-    latents: codes to begin with, instead of the seed's (N *latent_shape). walk: what becomes of the codes.
+    latents: codes to begin with, instead of the seed's (N *latent_shape). walk: what becomes of the codes. inputs: pictures whose codes those are;
+      n of each.
     options: some of `OPTIONS`. infos: gets what is known of the model. facts: gets device and precision, for people.
     Raises UsageError for what the model does not have, ModelError.
     """
@@ -118,10 +123,17 @@ def generate(
         if facts is not None:
             facts["device"] = f"{loaded.device} {precision}"
         chosen = {key: value for key, value in (options or {}).items() if value is not None}
-        plain = walk is None and latents is None
+        plain = walk is None and latents is None and inputs is None
         check(loaded, chosen, plain=plain)
         guided = held.enter_context(guide(chosen.get("classifier"), loaded, offline=offline))
         labels = _labels(loaded, classes, guided)
+        sources = None
+        if inputs is not None:
+            if labels and not classes:
+                raise UsageError(f"of which class? {loaded.reference} is told one", hint="--class NAME, or one for each of several pictures")
+            if "strength" in inspect.signature(loaded.model.decode_latents).parameters:
+                chosen.setdefault("strength", STRENGTH)
+            latents, sources = codes_of(loaded, inputs, n, seed, chosen.get("strength"))
         codes = _samples(loaded, n or max(1, len(classes or ())), labels) if plain else _codes(loaded, walk or Walk(), n or 1, seed, labels, latents)
         size = batch_size or (1 if loaded.device.type == "cpu" else GPU_BATCH)
         common: dict[str, Any] = {"version": __version__, "verb": "generate", **whence(loaded), "seed": seed, "precision": precision}
@@ -129,7 +141,33 @@ def generate(
         common |= {"classifier_sha256": guided.loaded.info.sha256} if guided else {}
         stream = iter(codes)
         while some := list(islice(stream, size)):
-            yield from _made(loaded, some, seed, chosen, common, guided)
+            for one in _made(loaded, some, seed, chosen, common, guided):
+                one.source = sources[one.facts["sample"]] if sources and "sample" in one.facts else None
+                yield one
+
+
+def codes_of(loaded: Loaded, inputs: Iterable[Record], n: int | None, seed: int, strength: float | None) -> tuple[np.ndarray, list[str]]:
+    """The codes of pictures, `n` of each where noise makes them differ, and each one's name. Raises UsageError, InputError.
+
+    The i-th variation of every picture has the same noise.
+    """
+    model = loaded.model
+    if not hasattr(model, "codes_of"):
+        hint = "a variational autoencoder or a diffusion does: -m vae, -m ddpm"
+        raise UsageError(f"--input has no effect on {loaded.reference}: it knows no code of a picture", hint=hint)
+    noisy = "strength" in inspect.signature(model.codes_of).parameters
+    if n is not None and n > 1 and not noisy:
+        raise UsageError(f"-n {n}: {loaded.reference} has one code of each picture", hint="leave -n out")
+    more = {"strength": strength} if noisy and strength is not None else {}
+    found, names = [], list[str]()
+    for record in inputs:
+        seen = model.prepare([record.pixels()]).images.to(loaded.device)
+        with torch.inference_mode():
+            found.append(model.codes_of(seen.expand(n or 1, -1, -1, -1), seed, **more).numpy())
+        names += [str(record.get("file_name", ""))] * (n or 1)
+    if not found:
+        raise InputError("no picture to begin with", hint="--input names a file or a folder")
+    return np.concatenate(found), names
 
 
 def whence(loaded: Loaded) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cvtool.tasks._guide import guide
 from cvtool.tasks.generate import check, computed, unpacked, whence
 
 KEY = "cvtool"
-MOST = 1 << 20  # characters that are read: a code of 512 numbers takes 3,000
+MOST = 1 << 24  # characters that are read: a code of 512 numbers takes 3,000, one of a whole picture of 512 x 512 4 million
 KNOWN = ("generate",)  # verbs whose pictures can be made again
 
 

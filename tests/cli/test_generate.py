@@ -280,3 +280,52 @@ def test_codes_of_a_walk_between_several_samples():
     ends = [torch.zeros(2), torch.ones(2), torch.tensor([3.0, 1.0])]
     assert [code.latent.tolist() for code in task._ways(walk, ends, None, task._straight)] == [[0, 0], [0.5, 0.5], [1, 1], [2, 1], [3, 1]]
     assert task.Walk().values()[4] == 0
+
+
+@pytest.fixture
+def ddpm(tmp_path):
+    """A checkpoint of a diffusion, untrained: what its way back makes of noise is noise, but the same noise."""
+    torch.manual_seed(0)
+    model = weights.build("ddpm.tiny", categories=numbered(2))
+    return weights.save(model, tmp_path / "ddpm.safetensors", weights.Info(reference="ddpm.tiny"))
+
+
+def test_a_picture_becomes_another_as_far_as_its_strength_says(run, ddpm, tmp_path, capsys):
+    side = weights.load(str(ddpm))[0].prepare.size
+    y, x = np.mgrid[:side, :side]
+    given = np.repeat((((x - side / 2) ** 2 + (y - side / 2) ** 2 < side**2 / 9) * 200 + 20).astype(np.uint8)[..., None], 3, 2)
+    Image.fromarray(given).save("given.png")
+    far = []
+    for strength in (0.02, 0.3, 0.9):
+        run("generate", "-m", ddpm, "--input", "given.png", "--strength", strength, "--steps", 20, "--seed", 3, "-o", f"{strength}.png")
+        far.append(np.abs(pixels(f"{strength}.png").astype(int) - given).mean())
+    assert far[0] < 20 < far[2]
+    assert far == sorted(far)
+    capsys.readouterr()
+    run("generate", "-m", ddpm, "--input", "given.png", "-n", 2, "--steps", 4, "-o", "two/")
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["source"] for record in found] == ["given.png"] * 2
+    assert found[0]["made_by"][0]["options"]["strength"] == 0.5
+    assert (pixels("two/0000.png") != pixels("two/0001.png")).any()
+    run("repro", "two/0001.png", "-o", "again.png")
+    assert (pixels("two/0001.png") == pixels("again.png")).all()
+
+
+def test_the_code_of_a_picture_is_where_a_walk_begins(run, vae, told, ddpm):
+    model, _ = weights.load(str(vae))
+    run("generate", "-m", vae, "-n", 2, "--seed", 1, "-o", "made/")
+    run("generate", "-m", vae, "--input", "made/0000.png", "--input", "made/0001.png", "--interpolate", "0,1", "--frames", 3, "-o", "way/")
+    with torch.inference_mode():
+        codes = [model.embed(model.prepare([pixels(f"made/{i:04d}.png")])) for i in range(2)]
+    assert (pixels("way/0000.png") == bytes_of(model, codes[0])[0]).all()
+    assert (pixels("way/0002.png") == bytes_of(model, codes[1])[0]).all()
+    refused = {
+        "one code of each": ("-m", vae, "--input", "made/0000.png", "-n", 2, "-o", "x/"),
+        "of which class": ("-m", told, "--input", "made/0000.png", "-o", "x.png"),
+        "no effect": ("-m", vae, "--strength", 0.5, "-o", "x.png"),
+        "at most 1": ("-m", ddpm, "--input", "made/0000.png", "--strength", 2, "-o", "x.png"),
+        "exclude": ("-m", vae, "--input", "made/0000.png", "--latent", "made/0000.png", "-o", "x.png"),
+    }
+    for says, words in refused.items():
+        with pytest.raises(UsageError, match=says):
+            run("generate", *words)

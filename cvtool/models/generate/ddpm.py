@@ -184,18 +184,36 @@ class DDPM(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
         sampler: str = "dpm-solver++",
+        strength: float = 1.0,
     ) -> Tensor:
-        """Pictures n 3 H W in [0, 1] of x_T = z, by a sampler that draws no noise. Raises UsageError, ValueError."""
+        """Pictures n 3 H W in [0, 1] of x_T = z, by a sampler that draws no noise; with `strength` below 1, of x_t where t is that share of T, as
+        `codes_of` makes it, in that share of the steps. Raises UsageError, ValueError."""
         if z.shape[1:] != self.latent_shape:
             raise ValueError(f"a code is {' x '.join(map(str, self.latent_shape))}, not {' x '.join(map(str, z.shape[1:]))}")
         if sampler == "ddpm":
             raise UsageError("--sampler ddpm has no effect where codes are given: it draws noise at each step", hint="ddim or dpm-solver++")
-        return self._made(z, classes, None, steps=steps, guidance=guidance, sampler=sampler, eta=None, classifier=None)
+        first = self._time(strength)
+        return self._made(z, classes, None, steps=steps, guidance=guidance, sampler=sampler, eta=None, classifier=None, first=first)
+
+    def codes_of(self, images: Tensor, seed: int, start: int = 0, *, strength: float = 0.5) -> Tensor:
+        """Pictures as the model sees them, n 3 H W in [-1, 1] -> x_t, as much noise on each as it has at `strength` times T, float32 on the CPU: the
+        way back from there makes another picture with the same lights and shapes (SDEdit, Meng 2021, arXiv:2108.01073, algorithm 1).
+
+        The i-th depends on (seed, start + i) and its picture. Raises UsageError for a strength out of (0, 1].
+        """
+        noise = self.latents(len(images), seed, start)
+        return self.schedule.noised(images.float().cpu(), torch.full((len(images),), self._time(strength)), noise)
+
+    def _time(self, strength: float) -> int:
+        if not 0 < strength <= 1:
+            raise UsageError(f"--strength is above 0 and at most 1, not {strength:g}", hint="0.3 changes details, 0.7 keeps colours and places")
+        return max(1, round(strength * self.schedule.length))
 
     def _made(
         self, z: Tensor, classes: Sequence[int] | None, generators: list[np.random.Generator] | None, *, steps: int | None, guidance: float | None,
-        sampler: str, eta: float | None, classifier: LogProbability | None,
+        sampler: str, eta: float | None, classifier: LogProbability | None, first: int | None = None,
     ) -> Tensor:  # fmt: skip
+        """first: the time at which z stands; None for T."""
         if sampler not in samplers.NAMES:
             raise UsageError(f"unknown sampler '{sampler}'", hint=did_you_mean(sampler, samplers.NAMES) or "samplers: " + ", ".join(samplers.NAMES))
         if eta is not None and sampler != "ddim":
@@ -206,18 +224,20 @@ class DDPM(nn.Module):
             raise UsageError("a classifier guides towards a class", hint="--class NAME says which")
         if classes is not None and (len(classes) != len(z) or not (self.conditional or classifier)):
             raise ValueError("a conditional generator is told the class of each picture, another is told none")
-        times = schedules.spaced(self.schedule.length, steps or min(STEPS.get(sampler, self.schedule.length), self.schedule.length))
+        length = self.schedule.length
+        whole = steps or min(STEPS.get(sampler, length), length)
+        times = schedules.spaced(first or length, whole if first is None else max(1, min(first, round(whole * first / length))))
         device = next(self.parameters()).device
         # Kernels differ in the last bits with the size of a batch, and many steps make them visible: so it is always the same.
         size = 1 if device.type == "cpu" else CHUNK
         made = []
-        for first in range(0, len(z), size):
-            rows = [min(i, len(z) - 1) for i in range(first, first + size)]
+        for row in range(0, len(z), size):
+            rows = [min(i, len(z) - 1) for i in range(row, row + size)]
             with torch.inference_mode(False):  # a classifier's gradient goes past them
                 told = None if classes is None else torch.tensor([classes[i] for i in rows], device=device)
             drawn = None if generators is None else [generators[i] for i in dict.fromkeys(rows)]
             x = self._run(z[rows].to(device), told, times, drawn, guidance=guidance, sampler=sampler, eta=eta or 0.0, classifier=classifier)
-            made.append(x[: len(z) - first])
+            made.append(x[: len(z) - row])
         return ((torch.cat(made) + 1) / 2).clamp(0, 1) if made else torch.empty(0, *self.latent_shape)
 
     def _run(

@@ -158,6 +158,10 @@ class VAE(Latents):
         told = None if self.classes is None else self.classes.weight.mean(0).expand(len(images), -1)
         return self.encoder(images, told)[0]
 
+    def codes_of(self, images: Tensor, seed: int = 0, start: int = 0) -> Tensor:
+        """Pictures as the model sees them, n 3 H W in [0, 1] -> the mean of q(z|x), n D, on the CPU; the seed counts nothing."""
+        return self.embed(Batch(images, torch.zeros(len(images), *images.shape[2:], dtype=torch.bool), [])).float().cpu()
+
     def decoded(self, z: Tensor, classes: Tensor | None) -> Tensor:
         """The mean of p(x|z), B 3 H W in [0, 1]."""
         return self.decode(z, classes)[0].sigmoid().expand(-1, 3, -1, -1)
