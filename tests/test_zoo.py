@@ -119,6 +119,18 @@ def test_glyphs_of_the_generator_lie_near_real_ones(data, tmp_path):
     assert one > 5 * distance
 
 
+def test_a_cell_is_of_the_class_that_was_asked_for():
+    """Stained nuclei are violet and large, platelets violet and small, red cells are not violet."""
+    model, info = weights.load("ddpm.small@bccd-cells", offline=True)
+    names = [category["name"] for category in info.categories]
+    assert names == ["Platelets", "RBC", "WBC"]
+    cells = model.sample(6, 3, [0, 1, 2] * 2, steps=10, guidance=1.5)  # 6 3 H W
+    violet = (cells[:, 2] - cells[:, 0] > 0.1).float().mean((1, 2)).reshape(2, 3)  # share of the pixels, of each class
+    assert (violet[:, 0] > 0.03).all()
+    assert (violet[:, 1] < 0.01).all()
+    assert (violet[:, 2] > 0.2).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SHIPPED if "one_shot" in SHIPPED[name]["metrics"]])
 def test_one_shot_error_is_what_the_index_says(name, data):
