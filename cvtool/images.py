@@ -11,6 +11,7 @@
 | alpha, and a palette's transparent entries | composited on white, as a viewer shows them |
 | animated GIF, WebP, APNG | the first frame |
 | TIFF of several pages | the page asked for (`page`, from 0); reduced-resolution copies are no pages |
+| PDF | the page asked for, rendered at 300 dots per inch (needs the extra `pdf`) |
 | truncated file, text renamed .jpg, empty file | InputError, never half a picture |
 | more than 300 million pixels | InputError; CVTOOL_MAX_PIXELS sets another limit |
 
@@ -42,7 +43,7 @@ DEFAULT_MAX_PIXELS = 300_000_000
 MAX_PAGES = 10_000
 _MAGIC = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"qoif"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"%PDF-"),
 )
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")  # loaded by Pillow at once; the rest costs an import of every plugin
 # no EPS (Pillow would run Ghostscript on it) and nothing else that starts a program or needs a second file
@@ -52,7 +53,6 @@ _FOREIGN = {
     ".heic": "HEIC is not supported; convert it to JPEG or PNG",
     ".heif": "HEIC is not supported; convert it to JPEG or PNG",
     ".svg": "SVG is a drawing, not a picture; render it to PNG",
-    ".pdf": "render its pages to PNG first",
     ".npy": "arrays are not pictures; save it as PNG",
     ".mp4": "videos are not pictures; extract frames first",
     ".mov": "videos are not pictures; extract frames first",
@@ -89,11 +89,20 @@ def max_pixels() -> int:
     return limit
 
 
+def is_pdf(source: Source) -> bool:
+    """Whether it is a PDF, by its name or, of bytes, by how they begin."""
+    return source.startswith(b"%PDF-") if isinstance(source, bytes) else os.fspath(source).lower().endswith(".pdf")
+
+
 def decode(source: Source, *, page: int = 0) -> np.ndarray:
     """The picture of a file (or of its bytes) as H W 3 uint8 RGB: upright, C-contiguous and writable, by the rules above.
 
     page: of a TIFF, counted as `pages` lists them.  Raises InputError, naming the file, for anything that is not a whole picture.
     """
+    if is_pdf(source):
+        from cvtool import pdf
+
+        return pdf.decode(source, page, max_pixels())
     with opened(source) as image:
         turn_to(image, page)
         upright, _ = turned(image)
@@ -121,6 +130,10 @@ def labels(source: Source) -> np.ndarray:
 
 def size(source: Source, *, page: int = 0) -> tuple[int, int]:
     """(width, height) of the upright picture, read from the header alone. Raises InputError like `decode`, but does not see a truncated end."""
+    if is_pdf(source):
+        from cvtool import pdf
+
+        return pdf.size(source, page, max_pixels())
     with opened(source) as image:
         turn_to(image, page)
         width, height = image.size
@@ -128,7 +141,11 @@ def size(source: Source, *, page: int = 0) -> tuple[int, int]:
 
 
 def pages(source: Source) -> list[int]:
-    """The pages of a file as numbers for `decode(page=...)`: [0] for all but TIFF, where reduced-resolution copies and masks are left out."""
+    """The pages of a file as numbers for `decode(page=...)`: [0] for all but PDF and TIFF, where reduced-resolution copies and masks are left out."""
+    if is_pdf(source):
+        from cvtool import pdf
+
+        return pdf.pages(source)
     with opened(source) as image:
         if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
             return [0]
@@ -150,7 +167,7 @@ def encoded(image: Image.Image, kind: str, how: dict[str, Any]) -> bytes:
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether the first 16 bytes of a stream are those of a picture (JPEG, PNG, GIF, TIFF, BMP, WebP, AVIF, PNM, JPEG 2000, QOI)."""
+    """Whether the first 16 bytes of a stream are those of a picture (JPEG, PNG, GIF, TIFF, BMP, WebP, AVIF, PNM, JPEG 2000, QOI) or of a PDF."""
     if head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return True
     return head[4:12] in (b"ftypavif", b"ftypavis", b"ftypheic", b"ftypmif1") or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 # how --help shows them; any others follow
-ORDER = ("detect", "segment", "classify", "generate", "inpaint", "visualize", "evaluate", "train", "models", "data")
+ORDER = ("detect", "segment", "classify", "generate", "inpaint", "ocr", "visualize", "evaluate", "train", "models", "data")
 EPILOG = "Any verb: -c FILE.toml or CVTOOL_<OPTION> set options too; --traceback shows where an error comes from."
 
 

@@ -131,6 +131,7 @@ class Tally:
     objects: int = 0
     bad: int = 0
     first_error: str = ""
+    noun: str = "object"
     start: float = field(default_factory=time.monotonic)
 
     def add(self, record: Record) -> None:
@@ -145,7 +146,7 @@ class Tally:
         seconds = time.monotonic() - self.start
         parts = [_count(self.images, "image")]
         if self.objects:
-            parts.append(_count(self.objects, "object"))
+            parts.append(_count(self.objects, self.noun))
         if self.bad:
             parts.append(_count(self.bad, "bad input"))
         parts.append(f"{seconds:.1f} s")
@@ -158,12 +159,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def deliver(records: Iterable[Record], where: Target, console: Console) -> None:
-    """Write every record where it belongs, then the summary on stderr.
+def deliver(records: Iterable[Record], where: Target, console: Console, *, noun: str = "object") -> None:
+    """Write every record where it belongs, then the summary on stderr. noun: what annotations are in it.
 
     Raises InputError if every input was bad (exit code 3) and PartialSuccess if some were (7); what was good has been written by then.
     """
-    tally = Tally()
+    tally = Tally(noun=noun)
     stream = counted(records, tally, console)
     try:
         if where.path is None:

@@ -2,7 +2,7 @@
 
 | INPUT | what it gives |
 | --- | --- |
-| a picture | one record; a TIFF of several pages one a page, with `page` |
+| a picture | one record; a TIFF or PDF of several pages one a page, with `page` |
 | a folder | the pictures in it and below, in natural order (img2 before img10), hidden files and other suffixes passed over; else its tar shards |
 | a pattern in quotes (`'a/**/*.jpg'`) | as the shell would have expanded it, in natural order |
 | @list.txt | the paths in that file, one a line, from the current folder |
@@ -115,8 +115,8 @@ def _document(records: Iterable[Record], keep: bool) -> Iterator[Record]:
 
 
 def picture(text: str, **keys: object) -> Iterator[Record]:
-    """The record of a picture file; for a TIFF of several pages, one a page."""
-    if text.lower().endswith((".tif", ".tiff")):
+    """The record of a picture file; for a TIFF or PDF of several pages, one a page."""
+    if text.lower().endswith((".tif", ".tiff", ".pdf")):
         from cvtool import images
 
         try:
@@ -206,7 +206,7 @@ def _pattern(text: str, images: Path | None, keep: bool) -> Iterator[Record]:
             if not deep:  # `**` has listed what is in it already
                 found = True
                 yield from (record for file in walk(path) for record in picture(file))
-        elif os.path.splitext(path)[1].lower() in (*SUFFIXES, *_LINES, ".json", ".tar"):
+        elif os.path.splitext(path)[1].lower() in (*SUFFIXES, *_LINES, ".json", ".tar", ".pdf"):
             found = True
             yield from _path(path, images, keep)
     if not found:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cvtool.errors import InputError
-from cvtool.render import boxes, keypoints, masks, palette, text
+from cvtool.render import boxes, keypoints, masks, palette, reading, text
 from cvtool.render.canvas import Canvas
 
 ENLARGE_BELOW = 320  # pixels of the longer side
@@ -107,11 +107,14 @@ def draw(
     categories: names, keypoints and skeletons by category id, for annotations without a name of their own.
     semantic: the masks are a map of the picture (tint and legend) rather than objects; None finds out, see `is_map`.
     scale: size of the result; None enlarges small pictures (`enlargement`).  line_width: in pixels of the result.
-    names: tags, legend and strip.  color_by: one colour a category, neighbours in shades of it; or one an object.
+    names: tags, legend and strip; where there are a dozen words with their texts or more, the page set anew beside the picture.
+    color_by: one colour a category, neighbours in shades of it; or one an object.
     Raises InputError for masks that are damaged or of a picture of another size.
     """
     shape = picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
     factor = enlargement(shape) if scale is None else scale
+    if names and reading.is_reading(annotations):
+        return reading.draw(enlarge(picture, factor), annotations, factor)
     canvas = Canvas(enlarge(picture, factor))
     table = categories or {}
     things = [_thing(annotation, shape, factor, table) for annotation in annotations]
