@@ -1,9 +1,9 @@
 """Fill holes in pictures: what a mask, a box or another verb's objects mark is painted over from its surroundings.
 
 White or 1 is hole. --mask names one mask for all pictures, a folder whose masks are paired by stem (a.png or a_mask.png for a.jpg), a COCO file, or
-JSON lines; without --mask, --box and --freeform the objects in the records that come in are the holes. --dilate makes holes larger, --feather
-blends around them; beyond that every pixel stays as it is, to the bit in lossless files. Format, EXIF (upright), colour profile and transparency
-are kept, and a JPEG is written with its own tables. Without -m a model is taken that needs no weights.
+JSON lines; --text-boxes finds the text. Without any of these the objects in the records that come in are the holes. --dilate makes holes larger,
+--feather blends around them; beyond that every pixel stays as it is, to the bit in lossless files. Format, EXIF (upright), colour profile and
+transparency are kept, and a JPEG is written with its own tables. Without -m a model is taken that needs no weights.
 
 With -o a folder the pictures keep their names, and a piped stdout carries their records; --resume passes over those that the folder has already.
 Without -o exactly one picture goes to a pipe.
@@ -14,6 +14,7 @@ Examples:
     cvtool detect street.jpg -m faster-rcnn --classes car | cvtool inpaint - --dilate 8 -o empty/
     cvtool inpaint photos/ --mask masks/ --feather 4 -o clean/
     cvtool inpaint scan.png --box 40,60,200,30 > clean.png
+    cvtool inpaint poster.jpg --text-boxes --dilate 3 -o without_words.jpg
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 Mask = Annotated[str | None, typer.Option("--mask", metavar="PATH", help="A mask, a folder of masks, a COCO file, JSON lines, or -.")]
 Box = Annotated[list[str] | None, typer.Option("--box", metavar="X,Y,W,H", help="A box of pixels is hole; repeatable.")]
+TextBoxes = Annotated[bool, typer.Option("--text-boxes", help="Text is hole, wherever it is found.")]
+Detector = Annotated[str | None, typer.Option("--detector", metavar="REF", help="What finds the text (default: auto, looks at the picture).")]
 FreeForm = Annotated[float | None, typer.Option("--freeform", metavar="SHARE", help="Random strokes over this share of the picture are hole.")]
 Invert = Annotated[bool, typer.Option("--invert-mask", help="Black or 0 is hole.")]
 Dilate = Annotated[int | None, typer.Option("--dilate", min=0, max=10000, metavar="N", help="The hole is larger by N pixels all around.")]
@@ -57,6 +61,8 @@ def main(
     inputs: opt.Inputs = None,
     mask: Mask = None,
     box: Box = None,
+    text_boxes: TextBoxes = False,
+    detector: Detector = None,
     freeform: FreeForm = None,
     classes: opt.Classes = None,
     conf: opt.Conf = None,
@@ -86,6 +92,7 @@ def main(
 ) -> None:
     console = Console("inpaint", quiet=quiet, verbose=verbose)
     opt.needs("--invert-mask", invert_mask, "--mask", mask)
+    opt.needs("--detector", detector, "--text-boxes", text_boxes or None)
     boxes = [_box(text) for text in box or ()]
     if freeform is not None and not 0 < freeform <= 0.9:
         raise UsageError(f"--freeform {freeform:g} is not a share above 0 and at most 0.9")
@@ -114,7 +121,7 @@ def main(
     chooser = Chooser(opt.split_commas(classes), conf)
     masks = None if mask is None else Masks(mask, chooser)
     lines = None if sketch is None else Masks(str(sketch), Chooser(), "sketch")
-    if (mask is not None or boxes or freeform is not None) and not (masks is not None and masks.annotated):
+    if (mask is not None or boxes or text_boxes or freeform is not None) and not (masks is not None and masks.annotated):
         for name, value in (("--classes", classes), ("--conf", conf)):
             if value is not None:
                 raise UsageError(f"{name} has no effect where the hole is told without objects", hint="leave it out")
@@ -125,7 +132,12 @@ def main(
 
         settle()
     download.set_progress(console.transfer)
-    hole = task.Hole(masks, boxes, freeform, chooser, invert_mask, dilate or 0, feather or 0, seed or 0)
+    texts = None
+    if text_boxes:
+        from cvtool.tasks.reading.finding import TextFinder
+
+        texts = TextFinder(detector or "auto", device=device, offline=offline, report=console.say)
+    hole = task.Hole(masks, boxes, texts, freeform, chooser, invert_mask, dilate or 0, feather or 0, seed or 0)
     if not target.many:
         records = _exactly_one(records)
     places = _Places(target, None if format is None else f".{format}", ranks.part if ranks else opt.shard(shard), resume)
@@ -134,7 +146,8 @@ def main(
         wanted=places.wanted, device=ranks.device(device) if ranks else device, precision=precision, offline=offline, report=console.say,
         facts=console.facts,
     )  # fmt: skip
-    _deliver(done, places, console)
+    with texts or nullcontext():
+        _deliver(done, places, console)
 
 
 @dataclass

@@ -30,11 +30,13 @@ Report = Callable[[str], None]
 class Hole:
     """Where the hole of each picture comes from: of mask, boxes and freeform all that are given, else the record's own annotations.
 
-    boxes: x, y, w, h in pixels. freeform: random strokes over at least that share. invert: of a mask, black is hole. dilate, feather: pixels.
+    boxes: x, y, w, h in pixels. text: H W 3 uint8 -> N 4 2, the corners of regions. freeform: random strokes over at least that share. invert: of a
+    mask, black is hole. dilate, feather: pixels.
     """
 
     mask: Masks | None = None
     boxes: Sequence[Sequence[float]] = ()
+    text: Callable[[np.ndarray], np.ndarray] | None = None
     freeform: float | None = None
     chooser: Chooser = field(default_factory=Chooser)
     invert: bool = False
@@ -45,14 +47,15 @@ class Hole:
     @property
     def told(self) -> bool:
         """Whether it is said apart from the records."""
-        return self.mask is not None or bool(self.boxes) or self.freeform is not None
+        return self.mask is not None or bool(self.boxes) or self.freeform is not None or self.text is not None
 
-    def find(self, record: Record, width: int, height: int, number: int) -> np.ndarray:
-        """H W bool, not grown yet. number: of the picture, for the random strokes. Raises InputError where nothing says what the hole is, and for one
-        that is empty or everything though a mask or a box was given."""
+    def find(self, record: Record, pixels: np.ndarray, number: int) -> np.ndarray:
+        """H W bool of a picture H W 3, not grown yet. number: of the picture, for the random strokes. Raises InputError where nothing says what the
+        hole is, and for one that is empty or everything though a mask or a box was given; a picture may well have no text."""
+        height, width = pixels.shape[:2]
         if not self.told:
             if not isinstance(record.get("annotations"), list):
-                raise InputError("nothing says what is to be filled", hint="--mask, --box, or records with boxes or segmentations")
+                raise InputError("nothing says what is to be filled", hint="--mask, --box, --text-boxes, or records with boxes or segmentations")
             return holes.of_annotations(self.chooser(record), width, height)
         found = np.zeros((height, width), bool)
         if self.mask is not None:
@@ -60,10 +63,12 @@ class Hole:
             found |= ~mask if self.invert else mask
         for box in self.boxes:
             found |= holes.of_box(box, width, height)
+        if self.text is not None:
+            found |= holes.of_annotations([{"segmentation": [quad.ravel().tolist()]} for quad in self.text(pixels)], width, height)
         if self.freeform is not None:
             chance = np.random.default_rng((self.seed, number))
             found |= Freeform(share=self.freeform).draw(width, height, chance)
-        if not found.any() and not (self.mask is not None and self.mask.annotated):
+        if not found.any() and self.text is None and not (self.mask is not None and self.mask.annotated):
             hint = "white or 1 is hole; --invert-mask if it is black" if self.mask is not None else f"the picture is {width} x {height}"
             raise InputError("the mask has no hole" if self.mask is not None else "no box lies in the picture", hint=hint)
         return found
@@ -177,7 +182,7 @@ def _filled(
     page = record.get("page", 0)
     original = rewrite.read(record.source(), page=page if isinstance(page, int) else 0)
     height, width = original.seen.shape[:2]
-    found = hole.find(record, width, height, number)
+    found = hole.find(record, original.seen, number)
     left = None
     if not hole.told:
         gone = [id(entry) for entry in hole.chooser(record)]

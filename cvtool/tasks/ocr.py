@@ -21,39 +21,23 @@ from cvtool.results import Quads, Text
 from cvtool.runtime.pool import Loaded, pool
 from cvtool.tasks._predictor import Report, Settings
 from cvtool.tasks._runner import decoded
-from cvtool.tasks.reading import documents, layout, order
+from cvtool.tasks.reading import documents, finding, order
 from cvtool.tasks.reading.recognise import Reader
 from cvtool.tasks.reading.regions import Finder, words
 from cvtool.tasks.reading.traces import Traces
 
 CATEGORIES = [{"id": 1, "name": "text"}]
 TOGETHER = 64  # crops that wait for those of other pictures until they are read, on a CPU; on a GPU eight times as many
+PATIENCE = 8  # pictures that wait, however few words they have: what comes out of a pipe should not stay in it
 FAINT = 0.02  # words less likely than this are not taken for words, unless `conf` says otherwise
 
 
 def recogniser() -> Reference:
     """The one that is taken where none is named: the first that ships. Raises UsageError where none does."""
-    found = [key for key in registry.shipped() if _reads(key)]
+    found = [key for key in registry.shipped() if finding.reads(key)]
     if not found:
         raise UsageError("which recogniser? -m is missing", hint="-m takes a checkpoint of `cvtool train -m crnn`, or a run folder")
     return registry.parse(found[0])
-
-
-def scene_detector() -> Reference | None:
-    """The finder of text in scenes that ships."""
-    found = [key for key in registry.shipped() if not _reads(key) and registry.find(key.partition(".")[0]).verb == "ocr"]
-    return registry.parse(found[0]) if found else None
-
-
-def page_detector() -> Reference:
-    """The finder of words on pages, which needs no weights."""
-    return next(registry.parse(name) for name, entry in registry.catalogue().items() if entry.verb == "ocr" and entry.role == "documents")
-
-
-def _reads(key: str) -> bool:
-    """Whether what ships under this key is a recogniser: those have a character set."""
-    entry = registry.find(key.partition(".")[0])
-    return entry.verb == "ocr" and "charset" in entry.arguments
 
 
 def ocr(
@@ -175,7 +159,7 @@ def _ocr(
                 except InputError as error:
                     job.record, job.quads, job.crops = record.with_error(error), None, []
             enough = TOGETHER * (1 if reader is None or reader.loaded.device.type == "cpu" else 8)
-            if reader is None or sum(len(one.crops) for one in waiting) >= enough or not plan.words:
+            if reader is None or sum(len(one.crops) for one in waiting) >= enough or len(waiting) >= PATIENCE:
                 yield from _finished(waiting, reader, plan, traces)
                 waiting = []
         yield from _finished(waiting, reader, plan, traces)
@@ -205,8 +189,8 @@ class _Looker:
         """Into the job: where words are, and their pictures."""
         from cvtool.ops.quads import crops
 
-        own = page_detector()
-        reference = self.named or (own if layout.is_page(pixels) else scene_detector() or own)
+        own = finding.page_detector()
+        reference = self.named or finding.fitting(pixels)
         finder = self.finder(reference)
         job.made["detector"] = str(reference)
         if reference == own:
