@@ -16,14 +16,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import IO, Any, Self
 
 from cvtool import __version__, archives
+from cvtool.annotations import exact, of_result, regions
 from cvtool.categories import Categories
-from cvtool.errors import InputError, ModelError, UsageError, did_you_mean
-from cvtool.results import Boxes, Embedding, Instances, Labels, Quads, Result, SemanticMap, Text
+from cvtool.errors import InputError, UsageError, did_you_mean
+from cvtool.results import Embedding, Labels, Quads, Result, Text
 
 MAX_LINE = 512 * 1024 * 1024  # characters of one JSON line: a bound on what a hostile stream can make us hold
 _TYPES: dict[str, Any] = {"category_id": (int, str), "category": str, "score": (int, float), "area": (int, float)}
 _TYPES |= {"keypoints": list, "iscrowd": int}
-TEXT = {"id": 1, "name": "text"}  # the category of a region of text
 STDIN = "-"  # the file name of a picture whose bytes came on stdin
 
 
@@ -104,129 +104,14 @@ class Record(dict):
                 other[key] = value
         return other
 
-    def with_annotations(self, annotations: list[dict]) -> Self:
+    def with_annotations(self, found: list[dict]) -> Self:
         """A copy with these annotations."""
-        return self.changed(annotations=annotations)
+        return self.changed(annotations=found)
 
     def with_error(self, error: BaseException | str) -> Self:
         """A copy that says in one line why the image could not be used."""
         text = error if isinstance(error, str) else getattr(error, "what", None) or str(error) or type(error).__name__
         return self.changed(error=" ".join(str(text).split()))
-
-
-def annotations(result: Result, categories: Categories, *, classes: Collection[int] | None = None) -> list[dict[str, Any]]:
-    """A typed result in the original's pixels -> COCO annotations, best score first as the model gave them.
-
-    Boxes and Instances give one a found object, a SemanticMap one RLE a class present (without score), Labels one
-    `{"category_id", "category", "score"}` a class. Objects of a category that is None in `categories` are dropped, as are those whose
-    category id is not in `classes`. Masks become COCO's compressed RLE, counts as text. Raises ModelError for NaN.
-    """
-    import numpy as np
-
-    result = result.numpy()
-    if classes is not None:
-        categories = [category if category is not None and category["id"] in classes else None for category in categories]
-    if isinstance(result, SemanticMap):
-        return _semantic(np.asarray(result.labels), categories)
-    if isinstance(result, (Boxes, Labels)):
-        indices = np.asarray(result.labels).astype(np.int64).reshape(-1)
-        keep = np.flatnonzero((indices >= 0) & (indices < len(categories)))
-        keep = keep[np.array([category is not None for category in categories], dtype=bool)[indices[keep]]]
-        found = [{"category_id": categories[i]["id"], "category": categories[i]["name"]} for i in indices[keep].tolist()]
-        if result.scores is not None:
-            for entry, score in zip(found, _exact(np.asarray(result.scores)[keep]), strict=True):
-                entry["score"] = score
-        if isinstance(result, Boxes):
-            _add_boxes(found, result, keep)
-        return found
-    raise TypeError(f"{type(result).__name__} has no annotations")
-
-
-def _exact(scores: Any) -> list[float]:
-    """float32 scores as the shortest decimals that read back as the same float32."""
-    import numpy as np
-
-    _finite(scores, "a score")
-    return np.asarray(scores, dtype=np.float32).astype("U32").astype(np.float64).tolist() if len(scores) else []
-
-
-def _finite(values: Any, what: str) -> None:
-    import numpy as np
-
-    if not np.isfinite(values).all():
-        raise ModelError(f"the model gave {what} that is NaN or infinite", hint="its weights are damaged, or fp16 is too narrow for it")
-
-
-def _add_boxes(found: list[dict[str, Any]], result: Boxes, keep: Any) -> None:
-    """bbox, area, iscrowd and, for Instances, segmentation and keypoints, into `found`."""
-    import numpy as np
-
-    boxes = np.asarray(result.boxes, dtype=np.float64).reshape(-1, 4)[keep].round(3)  # corners first, so that x + w stays inside the picture
-    _finite(boxes, "a box")
-    wide = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(3)
-    areas = (wide[:, 2] * wide[:, 3]).round(3).tolist()
-    found[:] = [{"bbox": box, **entry, "area": area, "iscrowd": 0} for entry, box, area in zip(found, wide.tolist(), areas, strict=True)]
-    if result.crowd is not None:
-        for entry, crowd in zip(found, np.asarray(result.crowd)[keep].tolist(), strict=True):
-            entry["iscrowd"] = int(crowd)
-    if not isinstance(result, Instances):
-        return
-    if result.masks is not None:
-        masks = np.asarray(result.masks)
-        for entry, i in zip(found, keep.tolist(), strict=True):
-            entry["segmentation"], entry["area"] = rle(masks[i])
-    if result.keypoints is not None:
-        points = np.asarray(result.keypoints, dtype=np.float64)[keep].round(3)
-        _finite(points, "a keypoint")
-        for entry, object_points in zip(found, points.tolist(), strict=True):
-            entry["keypoints"] = [value for x, y, v in object_points for value in (x, y, int(v))]
-            entry["num_keypoints"] = sum(v > 0 for _, _, v in object_points)
-    if result.keypoint_scores is not None:
-        for entry, scores in zip(found, np.asarray(result.keypoint_scores, dtype=np.float64)[keep].round(4).tolist(), strict=True):
-            entry["keypoint_scores"] = scores
-
-
-def regions(result: Quads) -> list[dict[str, Any]]:
-    """Regions of text as COCO annotations: corners as a polygon of four points, `text` where it is known. Raises ModelError for NaN."""
-    import numpy as np
-
-    result = result.numpy()
-    corners = np.asarray(result.quads, dtype=np.float64).reshape(-1, 4, 2).round(3)
-    _finite(corners, "a corner")
-    low, high = corners.min(1), corners.max(1)
-    boxes = np.concatenate([low, high - low], 1).round(3).tolist()
-    x, y = corners[..., 0], corners[..., 1]
-    areas = (0.5 * np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1))).round(3).tolist()
-    scores = [None] * len(boxes) if result.scores is None else _exact(result.scores)
-    found = []
-    for box, ring, area, score, text in zip(boxes, corners.reshape(-1, 8).tolist(), areas, scores, result.texts or [None] * len(boxes), strict=True):
-        entry = {"bbox": box, "category_id": TEXT["id"], "category": TEXT["name"], "segmentation": [ring], "area": area, "iscrowd": 0}
-        found.append(entry | ({} if score is None else {"score": score}) | ({} if text is None else {"text": text}))
-    return found
-
-
-def rle(mask: Any) -> tuple[dict[str, Any], int]:
-    """An H W mask (bool or 0/1) as COCO's compressed RLE with its counts as text, and its area in pixels."""
-    import numpy as np
-    from pycocotools import mask as coco
-
-    encoded = coco.encode(np.asfortranarray(np.asarray(mask, dtype=bool).view(np.uint8)))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}, int(coco.area(encoded))
-
-
-def _semantic(labels: Any, categories: Categories) -> list[dict[str, Any]]:
-    import numpy as np
-    from pycocotools import mask as coco
-
-    counts = np.bincount(np.clip(labels, -1, len(categories)).ravel() + 1)[1 : len(categories) + 1]  # sorts nothing, as np.unique would
-    found = []
-    for index in np.flatnonzero(counts).tolist():
-        if (category := categories[index]) is not None:
-            encoded, area = rle(labels == index)
-            box = coco.toBbox({"size": encoded["size"], "counts": encoded["counts"].encode("ascii")}).tolist()
-            entry = {"bbox": box, "category_id": category["id"], "category": category["name"], "segmentation": encoded}
-            found.append(entry | {"area": area, "iscrowd": 0})
-    return found
 
 
 def add_result(
@@ -239,15 +124,15 @@ def add_result(
     `made_by` (see the function) is appended to the record's list.
     """
     if isinstance(result, Embedding):
-        other = record.changed(embedding=_exact(result.numpy().vector))
+        other = record.changed(embedding=exact(result.numpy().vector))
     elif isinstance(result, Text):
         other = record.changed(text=result.text, score=None if result.score is None else round(float(result.score), 6))
     elif isinstance(result, Quads):
         other = record.with_annotations(regions(result))
     elif isinstance(result, Labels):
-        other = record.changed(labels=annotations(result, categories, classes=classes))
+        other = record.changed(labels=of_result(result, categories, classes=classes))
     else:
-        other = record.with_annotations(annotations(result, categories, classes=classes))
+        other = record.with_annotations(of_result(result, categories, classes=classes))
     if made_by is not None:
         earlier = record.get("made_by")
         other["made_by"] = [*(earlier if isinstance(earlier, list) else []), made_by]

@@ -30,6 +30,7 @@ LEVELS = [
         "checkpoint",
         "download",
         "registry",
+        "annotations",
         "archives",
         "images",
         "batch",
@@ -46,7 +47,7 @@ LEVELS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 NO_TORCH = (
-    "cli", "registry", "archives", "calls", "records", "images", "categories", "charsets", "checkpoint", "download", "errors",
+    "cli", "registry", "annotations", "archives", "calls", "records", "images", "categories", "charsets", "checkpoint", "download", "errors",
     "results", "page", "pdf", "data/formats", "data/pages", "data/inputs.py", "data/roots.py", "render", "tasks/evaluate.py", "tasks/evaluation",
     "tasks/visualize.py", "literals", "tasks/_choose.py", "sources", "__main__.py",
 )  # fmt: skip

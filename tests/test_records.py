@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
 from cvtool import records
+from cvtool.annotations import of_result
 from cvtool.categories import coco as coco_categories
 from cvtool.errors import InputError, ModelError, UsageError
 from cvtool.records import Record
@@ -25,27 +26,27 @@ def boxes(*rows, labels=(1,), scores=None):
 
 
 def test_boxes_become_coco_annotations():
-    (found,) = records.annotations(boxes([10, 20, 30.5, 60], scores=[0.9]), CATEGORIES)
+    (found,) = of_result(boxes([10, 20, 30.5, 60], scores=[0.9]), CATEGORIES)
     assert found == {"bbox": [10, 20, 20.5, 40], "category_id": 7, "category": "dog", "score": 0.9, "area": 820, "iscrowd": 0}
 
 
 def test_holes_and_labels_out_of_range_never_leave():
-    found = records.annotations(boxes(*[[0, 0, 1, 1]] * 6, labels=[0, 1, 2, 3, 4, -1], scores=[0.5] * 6), CATEGORIES)
+    found = of_result(boxes(*[[0, 0, 1, 1]] * 6, labels=[0, 1, 2, 3, 4, -1], scores=[0.5] * 6), CATEGORIES)
     assert [entry["category"] for entry in found] == ["dog", "cat"]
-    found = records.annotations(boxes([0, 0, 1, 1], labels=[11], scores=[0.5]), coco_categories())
+    found = of_result(boxes([0, 0, 1, 1], labels=[11], scores=[0.5]), coco_categories())
     assert found == []  # COCO's id 12 does not exist
 
 
 def test_classes_filter_by_category_id():
     result = boxes([0, 0, 1, 1], [0, 0, 2, 2], labels=[1, 2], scores=[0.5, 0.6])
-    assert [entry["category_id"] for entry in records.annotations(result, CATEGORIES, classes={3})] == [3]
+    assert [entry["category_id"] for entry in of_result(result, CATEGORIES, classes={3})] == [3]
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20))
 def test_scores_keep_every_bit_of_their_float32(scores):
     result = boxes(*[[0, 0, 1, 1]] * len(scores), labels=[1] * len(scores), scores=scores)
-    text = json.loads(json.dumps(records.annotations(result, CATEGORIES)))
+    text = json.loads(json.dumps(of_result(result, CATEGORIES)))
     assert [np.float32(entry["score"]) for entry in text] == [np.float32(score) for score in scores]
     assert all(len(repr(entry["score"])) <= 16 for entry in text)
 
@@ -54,7 +55,7 @@ def test_scores_keep_every_bit_of_their_float32(scores):
 @given(arrays.arrays(np.float32, (3, 4), elements=st.floats(0, 640, width=32)))
 def test_rounding_keeps_boxes_inside(corners):
     corners = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
-    for entry, corner in zip(records.annotations(boxes(*corners, labels=[1] * 3), CATEGORIES), corners, strict=True):
+    for entry, corner in zip(of_result(boxes(*corners, labels=[1] * 3), CATEGORIES), corners, strict=True):
         x, y, w, h = entry["bbox"]
         assert w >= 0
         assert h >= 0
@@ -65,13 +66,13 @@ def test_rounding_keeps_boxes_inside(corners):
 def test_nan_from_a_model_is_its_fault():
     for result in (boxes([0, 0, np.nan, 1], scores=[0.5]), boxes([0, 0, 1, 1], scores=[np.nan])):
         with pytest.raises(ModelError):
-            records.annotations(result, CATEGORIES)
+            of_result(result, CATEGORIES)
 
 
 def test_masks_are_compressed_rle_that_decodes_to_themselves():
     masks = np.random.default_rng(0).random((3, 13, 17)) < 0.4
     result = Instances(np.zeros((3, 4), np.float32), np.array([1, 0, 2]), np.ones(3, np.float32), masks=masks)
-    found = records.annotations(result, CATEGORIES)
+    found = of_result(result, CATEGORIES)
     assert len(found) == 2
     for entry, mask in zip(found, masks[[0, 2]], strict=True):
         shape = json.loads(json.dumps(entry["segmentation"]))
@@ -84,7 +85,7 @@ def test_masks_are_compressed_rle_that_decodes_to_themselves():
 def test_keypoints():
     points = np.array([[[1.5, 2.25, 1], [0, 0, 0]]], np.float32)
     result = Instances(np.array([[0, 0, 4, 4]], np.float32), np.array([1]), np.ones(1, np.float32), keypoints=points, keypoint_scores=np.ones((1, 2)))
-    (found,) = records.annotations(result, CATEGORIES)
+    (found,) = of_result(result, CATEGORIES)
     assert found["keypoints"] == [1.5, 2.25, 1, 0, 0, 0]
     assert found["num_keypoints"] == 1
     assert found["keypoint_scores"] == [1, 1]
@@ -92,7 +93,7 @@ def test_keypoints():
 
 def test_a_semantic_map_is_one_rle_a_class():
     labels = np.array([[0, 1, 1], [2, 2, 255]])
-    found = records.annotations(SemanticMap(labels), CATEGORIES)
+    found = of_result(SemanticMap(labels), CATEGORIES)
     assert [(entry["category_id"], entry["area"], entry["bbox"]) for entry in found] == [(7, 2, [1, 0, 2, 1]), (3, 2, [0, 1, 2, 1])]
     assert all("score" not in entry for entry in found)
     np.testing.assert_array_equal(coco.decode(found[1]["segmentation"]), labels == 2)
@@ -101,12 +102,12 @@ def test_a_semantic_map_is_one_rle_a_class():
 def test_torch_results_are_taken():
     torch = pytest.importorskip("torch")
     result = Boxes(torch.tensor([[0.0, 0, 2, 3]]), torch.tensor([1]), torch.tensor([0.25]))
-    assert records.annotations(result, CATEGORIES)[0]["bbox"] == [0, 0, 2, 3]
+    assert of_result(result, CATEGORIES)[0]["bbox"] == [0, 0, 2, 3]
 
 
 def test_no_objects():
     empty = Instances(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), masks=np.zeros((0, 5, 5), bool))
-    assert records.annotations(empty, CATEGORIES) == []
+    assert of_result(empty, CATEGORIES) == []
 
 
 def test_add_result():

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cvtool.records import Record, rle
+from cvtool.annotations import rle
+from cvtool.records import Record
 
 CATEGORIES = [{"id": 1, "name": "circle"}, {"id": 2, "name": "square"}, {"id": 3, "name": "triangle"}]
 VISIBLE = 0.4  # a shape of which less can be seen is no object

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from cvtool import records as rec
+from cvtool.annotations import of_result
 from cvtool.errors import CvtoolError, InputError, UsageError
 from cvtool.records import Record
 from cvtool.registry import Reference
@@ -291,5 +292,5 @@ def _with_masks(
     found = []
     for i, mask in enumerate(masks):
         one = replace(result[i : i + 1], masks=mask.full(*size)[None])  # type: ignore[call-arg]
-        found += rec.annotations(one, categories, classes=classes)
+        found += of_result(one, categories, classes=classes)
     return found

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from cvtool import images
+from cvtool.annotations import rle
 from cvtool.batch import Batch, Place
 from cvtool.categories import COCO_KEYPOINTS
 from cvtool.data import augment
 from cvtool.data.augment.geometry import resized
 from cvtool.data.dataset import mask_of
 from cvtool.errors import InputError, UsageError
-from cvtool.records import Record, rle
+from cvtool.records import Record
 from cvtool.results import Instances, Labels, SemanticMap
 
 TOGETHER = 16  # pictures that a mixture is made of, at most

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cvtool.annotations import rle
 from cvtool.errors import InputError
-from cvtool.records import Record, choose, collect_categories, rle
+from cvtool.records import Record, choose, collect_categories
 from cvtool.render import masks, matches, palette, scene, text
 from cvtool.render.grid import ContactSheet
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvtool import records
+from cvtool.annotations import of_result
 from cvtool.batch import Place
 from cvtool.data.dataset import Dataset, quads_of, text_of
 from cvtool.data.loader import Loader
@@ -109,7 +109,7 @@ class _Precision:
         self.dataset, self.boxes = dataset, list[dict[str, Any]]()
 
     def update(self, index: int, result: Any, place: Place) -> None:
-        self.boxes += [a | {"image_id": index + 1} for a in records.annotations(result, self.dataset.categories)]
+        self.boxes += [a | {"image_id": index + 1} for a in of_result(result, self.dataset.categories)]
 
     def compute(self) -> dict[str, float]:
         return average_precision(self.dataset, self.boxes)

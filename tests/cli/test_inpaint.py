@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from cvtool import images, weights
+from cvtool.annotations import rle
 from cvtool.cli import command
 from cvtool.data import rewrite
 from cvtool.errors import CvtoolError, InputError, ModelError, PartialSuccess, UsageError
-from cvtool.records import rle
 from cvtool.tasks import inpaint as task
 
 TINY = ("-m", "patchmatch.tiny")

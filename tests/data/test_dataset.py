@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cvtool.annotations import rle
 from cvtool.data import synth
 from cvtool.data.dataset import Dataset, decoded_bytes, mask_of
 from cvtool.errors import InputError
-from cvtool.records import Record, rle
+from cvtool.records import Record
 from cvtool.results import Boxes, Instances, Labels, SemanticMap
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}, {"id": 90, "name": "brush"}]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvtool.annotations import rle
 from cvtool.data import holes
 from cvtool.data.holes import Chooser, Masks
 from cvtool.errors import InputError, UsageError
-from cvtool.records import Record, rle
+from cvtool.records import Record
 
 SHAPE = np.zeros((6, 8), bool)
 SHAPE[1:4, 2:5] = True

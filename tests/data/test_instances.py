@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cvtool.annotations import rle
 from cvtool.checkpoint import read_info
 from cvtool.data import formats, source
 from cvtool.data.dataset import Dataset, background, with_background
 from cvtool.data.formats import _polygons, instances
 from cvtool.errors import InputError, UsageError
 from cvtool.losses.weighted_ce import border_weights
-from cvtool.records import Record, rle
+from cvtool.records import Record
 from cvtool.tasks import segment, train
 
 

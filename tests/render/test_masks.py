@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
+from cvtool.annotations import rle
 from cvtool.errors import InputError
-from cvtool.records import rle
 from cvtool.render import masks
 from cvtool.render.canvas import Canvas
 

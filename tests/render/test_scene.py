@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cvtool.annotations import rle
 from cvtool.categories import coco_person
 from cvtool.errors import InputError
-from cvtool.records import rle
 from cvtool.render import keypoints, palette, scene
 
 

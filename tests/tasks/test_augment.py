@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from cvtool.annotations import rle
 from cvtool.errors import UsageError
-from cvtool.records import Record, rle
+from cvtool.records import Record
 from cvtool.tasks.augment import augmented
 
 

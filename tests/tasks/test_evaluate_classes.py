@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from sklearn import metrics as theirs
 
+from cvtool.annotations import rle
 from cvtool.cli.evaluate import table
 from cvtool.data.formats import masks
 from cvtool.errors import InputError, UsageError
-from cvtool.records import Record, rle
+from cvtool.records import Record
 from cvtool.tasks.evaluate import evaluate
 
 CLASSES = ["cat", "cow", "dog", "emu", "fox", "gnu", "hen"]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvtool.annotations import rle
 from cvtool.errors import CvtoolError, InputError, UsageError
 from cvtool.metrics import instance_ap
 from cvtool.metrics.coco import score as coco_score
-from cvtool.records import rle
 from cvtool.tasks.evaluate import evaluate
 
 THRESHOLDS = [0.5 + 0.05 * k for k in range(10)]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvtool.annotations import rle
 from cvtool.errors import CvtoolError, UsageError
-from cvtool.records import rle
 from cvtool.tasks.evaluate import evaluate
 from cvtool.tasks.evaluation.panoptic import segment_ids
 

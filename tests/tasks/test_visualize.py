@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvtool.annotations import rle
 from cvtool.errors import UsageError
-from cvtool.records import Record, made_by, rle
+from cvtool.records import Record, made_by
 from cvtool.render import palette
 from cvtool.render.grid import ContactSheet
 from cvtool.tasks.visualize import Drawing, Truth, visualize
