@@ -15,6 +15,7 @@ from cvtool.charsets import outside
 from cvtool.data import augment, balance, lengths, preprocess
 from cvtool.data.dataset import TRUTHS, Dataset, decoded_bytes, with_background
 from cvtool.data.loader import Loader
+from cvtool.data.pairing import plural
 from cvtool.errors import InputError, UsageError
 from cvtool.records import Record
 from cvtool.train import sanity
@@ -106,10 +107,10 @@ class Sets:
         lines = []
         if any(strange):
             named = ", ".join(f"'{c}' {times:,}" for c, times in unknown.most_common(8)) + (", ..." if len(unknown) > 8 else "")
-            what = f"warning: {sum(strange):,} texts with characters that are not in the model's set are left out"
+            what = f"warning: {plural(sum(strange), 'text')} with characters that are not in the model's set left out of the training"
             lines.append(f"{what}: {named}; --charset names another")
         if any(long):
-            lines.append(f"warning: {sum(long):,} texts of more than {longest} characters, the longest that the model reads, are left out")
+            lines.append(f"warning: {plural(sum(long), 'text')} of more than {longest} characters, the most that the model reads, left out of the training")
         if not self.train:
             raise InputError(lines[0].removeprefix("warning: "), hint="nothing is left to learn from")
         return lines

@@ -77,6 +77,22 @@ def test_a_hole_is_filled_and_every_other_pixel_stays(run, png, tmp_path, capsys
     assert (pixels("other.png")[mask] != new[mask]).any()
 
 
+def test_text_is_found_and_painted_over_and_the_rest_stays(run, tmp_path, capsys):
+    from made_text import page
+
+    drawn = page([(60, 60, "painted over"), (60, 100, "by its paper")], width=300, height=200)
+    Image.fromarray(drawn).save(tmp_path / "page.png")
+    run("page.png", "--text-boxes", "--dilate", 3, "-o", "clean.png", model=())
+    assert (pixels("clean.png") > 200).all()
+    Image.fromarray(np.full_like(drawn, 255)).save(tmp_path / "blank.png")
+    capsys.readouterr()
+    run("blank.png", "--text-boxes", "-o", "same.png", model=())
+    assert "no hole" in capsys.readouterr().err
+    assert (tmp_path / "same.png").read_bytes() == (tmp_path / "blank.png").read_bytes()
+    with pytest.raises(UsageError, match="--detector has no effect"):
+        run("page.png", "--box", "1,1,5,5", "--detector", "page-lines", "-o", "x.png", model=())
+
+
 def test_dilation_and_feathering_change_so_far_and_no_farther(run, png, tmp_path):
     source, (path, mask) = png("a.png"), marked(tmp_path, "m.png")
     old = pixels(source)
