@@ -110,7 +110,8 @@ class Sets:
             what = f"warning: {plural(sum(strange), 'text')} with characters that are not in the model's set left out of the training"
             lines.append(f"{what}: {named}; --charset names another")
         if any(long):
-            lines.append(f"warning: {plural(sum(long), 'text')} of more than {longest} characters, the most that the model reads, left out of the training")
+            what = f"of more than {longest} characters, the most that the model reads, left out of the training"
+            lines.append(f"warning: {plural(sum(long), 'text')} {what}")
         if not self.train:
             raise InputError(lines[0].removeprefix("warning: "), hint="nothing is left to learn from")
         return lines
