@@ -37,8 +37,8 @@ Schedule = Annotated[
     _option("schedule", metavar="NAME", help="constant, cosine, exponential, one-cycle, plateau, poly, step; such as poly:0.9 or step:8,11."),
 ]
 AUGMENTATIONS = (
-    "flip, flips, vflip, crop, scale, shift, resized-crop, scale-crop-flip, text-crop, rotate, translate, shear, color, brightness, contrast, saturation, "
-    "sharpness, grayscale, solarize, posterize, equalize, autocontrast, invert, blur, noise, jpeg, erasing, cutout, randaugment, mixup, cutmix, "
+    "flip, flips, vflip, crop, scale, shift, resized-crop, scale-crop-flip, text-crop, rotate, translate, shear, color, brightness, contrast, "
+    "saturation, sharpness, grayscale, solarize, posterize, equalize, autocontrast, invert, blur, noise, jpeg, erasing, cutout, randaugment, mixup, cutmix, "
     "repeated"
 )
 Augment = Annotated[
