@@ -38,8 +38,8 @@ Schedule = Annotated[
 ]
 AUGMENTATIONS = (
     "flip, flips, vflip, crop, scale, shift, resized-crop, scale-crop-flip, text-crop, rotate, translate, shear, color, brightness, contrast, "
-    "saturation, sharpness, grayscale, solarize, posterize, equalize, autocontrast, invert, blur, noise, jpeg, erasing, cutout, randaugment, mixup, cutmix, "
-    "repeated"
+    "saturation, sharpness, grayscale, solarize, posterize, equalize, autocontrast, invert, blur, noise, jpeg, erasing, cutout, randaugment, "
+    "mixup, cutmix, repeated"
 )
 Augment = Annotated[
     str | None,
