@@ -13,6 +13,7 @@ from cvtool.errors import UsageError, did_you_mean
 
 _option = _options.option
 PATIENCE = 5  # validations, where --early-stop stands alone
+SELF_TRAINING = "self-training"  # the step that --self-train names
 
 
 def _names(folder: str) -> str:
@@ -89,6 +90,11 @@ Init = Annotated[str | None, _option("init", metavar="REF", help="Start from the
 ValEvery = Annotated[int | None, _option("val-every", min=1, metavar="N", help="Epochs between validations.")]
 SaveEvery = Annotated[int | None, _option("save-every", min=1, metavar="N", help="Epochs between states to resume from.")]
 Deterministic = Annotated[bool | None, _option("deterministic", help="Only operations that give the same bits each time; slower.")]
+
+SelfTrain = Annotated[
+    bool,
+    typer.Option("--self-train", help="Learn to read from the pictures of --unlabeled DIR too (--set step=self-training)."),
+]
 
 RECIPE_OPTIONS = (
     "epochs", "steps", "batch_size", "lr", "optimizer", "debias", "schedule", "augment", "preprocess", "input_noise", "loss", "label_smoothing",
@@ -175,6 +181,12 @@ def layers(context: typer.Context, values: dict[str, Any], sets: list[str] | Non
         if key in target and target is typed:
             raise UsageError(f"--{key.replace('_', '-')} and --set {key} are given both", hint="they mean the same; leave one out")
         target[key] = value
+    if values.get("self_train"):
+        source = context.get_parameter_source("self_train")
+        target = where.get(source.name if source is not None else "COMMANDLINE", typed)
+        if target.get("step", SELF_TRAINING) != SELF_TRAINING:
+            raise UsageError(f"--self-train and --set step={target['step']} contradict each other", hint="leave one out")
+        target["step"] = SELF_TRAINING
     return [config, environment, typed]
 
 

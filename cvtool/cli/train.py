@@ -89,6 +89,7 @@ def main(
     config: _options.Config = None,
     set: _options.Set = None,
     resume: Resume = None,
+    self_train: _recipe.SelfTrain = False,
     find_lr: FindLr = False,
     diff: Diff = None,
     tensorboard: TensorBoard = False,

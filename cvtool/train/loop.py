@@ -210,7 +210,7 @@ class Loop:
         if last or at.epoch % self.save_every == 0:
             self.keeper.save(self.state_dict())
         self.reporter.epoch(epoch=line["epoch"], values=line | times, best=best)
-        for text in getattr(self.loader, "news", list)():
+        for text in (*getattr(self.loader, "news", list)(), *getattr(self.step, "news", list)()):
             self.reporter.note(text)
         if self.out_of_patience:
             self.reporter.note(at.why_stopped(values["loss"], validated.get("val_loss")))

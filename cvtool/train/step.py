@@ -2,6 +2,7 @@
 
 A method that has a say in which pictures come together has `begin_epoch(loader, epoch, batch)` too: called before the batches of an epoch from number
 `batch` on are made, it may set `loader.sampler`, by its own state alone where `batch` > 0, for then the epoch is gone on with.
+One with something to tell has `news()`, lines that are told after an epoch.
 
 Supervised training is one phase; a GAN is two (discriminator, generator); a penalty that is due every 16th turn is a third with `every=16`.
 Moving averages, queues and momentum teachers live in `after`. The loop owns time, the step owns the mathematics.

@@ -62,6 +62,17 @@ class Recogniser(nn.Module):
         """Those of a batch's targets."""
         return [target.text for target in batch.targets or []]
 
+    @torch.no_grad()
+    def certain(self, batch: Batch) -> list[tuple[str, float]]:
+        """What stands in each picture, and how certain that is: the probability of the least certain character, 0 where there is none.
+
+        Raises UsageError for a model that says nothing of its characters.
+        """
+        answers: list[Text] = self.predict(batch)  # type: ignore[operator]
+        if any(answer.characters is None for answer in answers):
+            raise UsageError("this model does not say how certain it is of each character", hint="such as -m abinet or -m crnn")
+        return [(answer.text, float(answer.characters.min()) if len(answer.characters) else 0.0) for answer in answers]
+
     def allowed(self, charset: str | None) -> Tensor:
         """len(self.charset) bool: what may come out, all where None. Raises UsageError where nothing may, or more than the model knows."""
         if charset is None:

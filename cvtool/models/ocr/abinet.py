@@ -276,6 +276,16 @@ class ABINet(Recogniser):
             for i, (text, each, score) in enumerate(answers)
         ]
 
+    @torch.no_grad()
+    def certain(self, batch: Batch) -> list[tuple[str, float]]:
+        """What the rounds read as an ensemble, and its certainty: C = min over the places t of P(y_t), P(y_t) = max over the M rounds of P_m(y_t)
+        (section 3.4). y_t are the text's characters and its end mark; alone, the vision model is the only member."""
+        output = "vision" if self.learn == "vision" else "fusion"
+        self.check(output, None)
+        vision, _, fusions, _ = self(self.seen(batch.images), 0 if output == "vision" else self.rounds)
+        chances = torch.stack([logits.softmax(-1) for logits in fusions or [vision]]).amax(0)  # B T C
+        return [(text, min([*each.tolist(), float(chances[i, len(text), self.end])])) for i, (text, each, _) in enumerate(self.likeliest(chances))]
+
     def check(self, output: str, rounds: int | None) -> None:
         """Raises UsageError for what cannot be asked of this model."""
         if output not in OUTPUTS:
