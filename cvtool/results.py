@@ -103,6 +103,7 @@ class Text(Result):
     text: str
     score: float | None = None  # probability of the whole text, in [0, 1]
     characters: Array = None  # L float32: the probability of each character
+    places: Array = None  # L float32: about where the middle of each stands along the picture's width, in [0, 1]
     attention: Array = None  # L h w float32: where the model looked for each, over the whole batch image
     rectified: Array = None  # H W 3 uint8: the picture as a rectifying part has straightened it
 

@@ -29,10 +29,11 @@ PRODUCERS = {
     "embed": "embed photos -m handcrafted",
     "inpaint": "inpaint photos --box 10,10,20,20 -o filled/",
     "generate": "generate -m dcgan.small@omniglot -n 2 -o drawn/",
+    "ocr": "ocr photos --conf 0.95",
     "visualize": "visualize photos --scale 1 -o shown/",
     "ground-truth": "data convert truth.json - --to jsonl",
 }
-OBJECTS = ("detect", "segment", "ground-truth")  # whose records say where something is
+OBJECTS = ("detect", "segment", "ocr", "ground-truth")  # whose records say where something is
 
 
 @pytest.fixture(scope="module")
@@ -158,11 +159,19 @@ def filled(before: Records, after: Records) -> None:
         assert not changed[-1].any() or old.get("annotations")
 
 
+def reading(before: Records, after: Records) -> None:
+    for old, new in zip(before, after, strict=True):
+        assert [entry["text"] for entry in new["annotations"]] == new["text"].split()
+        assert all(len(entry["segmentation"][0]) == 8 for entry in new["annotations"])
+        assert new.get("embedding") == old.get("embedding")
+
+
 CONSUMERS: dict[str, tuple[str, Callable[[Records, Records], None]]] = {
     "detect": ("detect - -m viola-jones", detected),
     "segment": ("segment - -m unet.small@nuclei", segmented),
     "classify": ("classify - -m resnet.tiny@none", classified),
     "embed": ("embed - -m handcrafted", embedded),
+    "ocr": ("ocr - --conf 0.95", reading),
     "visualize": ("visualize - --scale 1 -o seen-{name}/", drawn),
     "inpaint": ("inpaint - -o filled-{name}/", filled),
 }

@@ -63,7 +63,13 @@ def target(
         for option, given in (("--overwrite", overwrite), ("--resume", resume)):
             if given:
                 raise UsageError(f"{option} has no effect without -o FILE", hint="add -o FILE or leave it out")
-        return Target(None, _known(format))
+        name = _known(format)
+        if name not in (None, "jsonl", "table"):
+            from cvtool.data import formats
+
+            if getattr(formats.get(name), "SUFFIX", "") is None:
+                raise UsageError(f"-f {format} is a folder of files, which stdout cannot hold", hint="add -o out/, or say -f jsonl, coco or csv")
+        return Target(None, name)
     assert output is not None
     path = Path(output).expanduser()
     name = _known(format) or _from_suffix(output, path)

@@ -134,7 +134,7 @@ def _records(records: Iterable[Record], categories: list[dict], path: str, found
     known = {category["id"] for category in categories}
     used: Counter[Any] = Counter()
     files: Counter[tuple[str, int]] = Counter()
-    any_record = False
+    any_record = any_text = False
     for record in _until_malformed(records, path, found):
         any_record = True
         name = str(record.get("file_name") or "")
@@ -152,6 +152,7 @@ def _records(records: Iterable[Record], categories: list[dict], path: str, found
             _shape(annotation, where, found)
         for label in record.get("labels") or ():
             used[label.get("category_id")] += 1
+        any_text = any_text or bool(record.get("text"))
         if record.get("segmentation_map"):
             used.update(_map(record, width, height, found))
     for (name, _), times in files.items():
@@ -164,7 +165,7 @@ def _records(records: Iterable[Record], categories: list[dict], path: str, found
             found.add("unused-category", "categories without an object", f"{path}: {category['name']} (id {category['id']})")
     if not any_record and not stopped:
         found.add("no-images", "there is no picture in it", path)
-    if any_record and not used and not stopped:
+    if any_record and not used and not any_text and not stopped:
         found.add("no-objects", "nothing is annotated at all", path)
 
 

@@ -27,11 +27,13 @@ LEAST = 1e-5  # a label below this probability begins no new prefix
 
 @dataclass(frozen=True)
 class Answer:
-    """A text, its probability (the sum over all paths that come to it), and of each character the highest of the steps that say it."""
+    """A text, its probability (the sum over all paths that come to it), and of each character the highest probability among the steps that say it
+    and the middle of those steps, counted from 0."""
 
     text: str
     score: float
     characters: NDArray[np.float32]
+    steps: NDArray[np.float32]
 
 
 def surprise(log_probs: Tensor, labels: Sequence[Tensor], steps: Tensor | None = None, *, impossible: float = torch.inf) -> Tensor:
@@ -54,8 +56,9 @@ def collapsed(path: Sequence[int]) -> list[int]:
     return [label for i, label in enumerate(path) if label != BLANK and (i == 0 or label != path[i - 1])]
 
 
-def best_path(log_probs: Tensor, steps: Tensor) -> list[tuple[list[int], list[float]]]:
-    """B T K and B -> of each the labels of its most probable path, collapsed, and the highest probability that each has among its steps."""
+def best_path(log_probs: Tensor, steps: Tensor) -> list[tuple[list[int], list[float], list[float]]]:
+    """B T K and B -> of each the labels of its most probable path, collapsed, the highest probability that each has among its steps, and their
+    middle."""
     highest, labels = log_probs.max(2)
     found = []
     for path, values, count in zip(labels.cpu().numpy(), highest.exp().cpu().numpy(), steps.tolist(), strict=True):
@@ -64,7 +67,8 @@ def best_path(log_probs: Tensor, steps: Tensor) -> list[tuple[list[int], list[fl
         runs = path[begins]
         said = runs != BLANK
         tops = np.maximum.reduceat(values, begins) if count else values
-        found.append((runs[said].tolist(), tops[said].tolist()))
+        middles = (begins + np.append(begins[1:], count) - 1) / 2 if count else begins
+        found.append((runs[said].tolist(), tops[said].tolist(), middles[said].tolist()))
     return found
 
 
@@ -101,10 +105,11 @@ def prefix_beam(log_probs: NDArray[np.float32], beam: int) -> list[tuple[tuple[i
     return [(prefix, float(np.log(value) + scale)) for prefix, value in texts if value > 0]
 
 
-def aligned(log_probs: NDArray[np.float32], labels: Sequence[int]) -> NDArray[np.float32]:
-    """T K and L labels -> L, the highest probability of each among the steps that say it on the most probable path of this text."""
+def aligned(log_probs: NDArray[np.float32], labels: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """T K and L labels -> of each, L and L, the highest probability among the steps that say it on the most probable path of this text, and the
+    middle of those steps."""
     if not labels:
-        return np.zeros(0, np.float32)
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
     states = np.full(2 * len(labels) + 1, BLANK)
     states[1::2] = labels
     skips = np.zeros(len(states), bool)  # a blank may be left out between different labels
@@ -121,11 +126,14 @@ def aligned(log_probs: NDArray[np.float32], labels: Sequence[int]) -> NDArray[np
         at = ways.max(0) + seen[t]
     state = len(states) - 1 if at[-1] > at[-2] else len(states) - 2
     found = np.full(len(labels), -np.inf)
+    first, last = np.zeros(len(labels)), np.full(len(labels), -1)
     for t in range(len(seen) - 1, -1, -1):
         if state % 2:
-            found[state // 2] = max(found[state // 2], seen[t, state])
+            i = state // 2
+            found[i] = max(found[i], seen[t, state])
+            first[i], last[i] = t, max(last[i], t)
         state = max(0, state - int(came[t, state]))
-    return np.exp(found).astype(np.float32)
+    return np.exp(found).astype(np.float32), ((first + last) / 2).astype(np.float32)
 
 
 def read(log_probs: Tensor, steps: Tensor, charset: str, *, beam: int | None = None, lexicon: Lexicon | None = None) -> list[Answer]:
@@ -142,11 +150,12 @@ def read(log_probs: Tensor, steps: Tensor, charset: str, *, beam: int | None = N
         read = []
         for values in _each(log_probs, steps):
             labels = list(prefix_beam(values, beam)[0][0])
-            read.append((labels, aligned(values, labels).tolist()))
-    scores = (-surprise(log_probs, [torch.tensor(labels, dtype=torch.int64) for labels, _ in read], steps)).exp().clamp(0, 1).tolist()
+            tops, middles = aligned(values, labels)
+            read.append((labels, tops.tolist(), middles.tolist()))
+    scores = (-surprise(log_probs, [torch.tensor(labels, dtype=torch.int64) for labels, _, _ in read], steps)).exp().clamp(0, 1).tolist()
     return [
-        Answer("".join(charset[label - 1] for label in labels), score, np.array(characters, np.float32))
-        for (labels, characters), score in zip(read, scores, strict=True)
+        Answer("".join(charset[label - 1] for label in labels), score, np.array(characters, np.float32), np.array(middles, np.float32))
+        for (labels, characters, middles), score in zip(read, scores, strict=True)
     ]
 
 
@@ -164,5 +173,5 @@ def _of_lexicon(log_probs: NDArray[np.float32], lexicon: Lexicon) -> Answer:
         costs = [float(surprise(values, [torch.tensor(lexicon.labels(i), dtype=torch.int64)])) for i in words]
         word = words[int(np.argmin(costs))]
     with np.errstate(divide="ignore"):
-        characters = aligned(np.log(folded), lexicon.folded_labels(word))
-    return Answer(lexicon.words[word], probability, characters)
+        characters, middles = aligned(np.log(folded), lexicon.folded_labels(word))
+    return Answer(lexicon.words[word], probability, characters, middles)

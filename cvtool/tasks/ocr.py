@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from cvtool.results import Quads, Text
 from cvtool.runtime.pool import Loaded, pool
 from cvtool.tasks._predictor import Report, Settings
 from cvtool.tasks._runner import decoded
-from cvtool.tasks.reading import documents, finding, order
+from cvtool.tasks.reading import case, documents, finding, frames, layout, order
 from cvtool.tasks.reading.recognise import Reader
 from cvtool.tasks.reading.regions import Finder, words
 from cvtool.tasks.reading.traces import Traces
@@ -30,6 +30,7 @@ CATEGORIES = [{"id": 1, "name": "text"}]
 TOGETHER = 64  # crops that wait for those of other pictures until they are read, on a CPU; on a GPU eight times as many
 PATIENCE = 8  # pictures that wait, however few words they have: what comes out of a pipe should not stay in it
 FAINT = 0.02  # words less likely than this are not taken for words, unless `conf` says otherwise
+DOUBTFUL = 0.3  # the same of a picture that is no page, in which most of what a finder of words on pages finds is none
 
 
 def recogniser() -> Reference:
@@ -71,7 +72,9 @@ def ocr(
 
     detector: None or "auto" takes the finder of words on pages for what looks like a page, and the detector that ships for anything else.
     words: every picture is one word or line; its record gets `text` and `score` alone. straighten: bring pages upright.
-    charset, dictionary, beam, decoders, rounds, output: as the recogniser's `predict` has them. conf: words less likely are left out.
+    charset, dictionary, beam, decoders, rounds, output: as the recogniser's `predict` has them. Without the first two, letters small or large
+    by their height alone, and marks, are settled by their lines (`reading/case.py`), if the recogniser tells where each character stands.
+    conf: words less likely, as first read, are left out.
     join_hyphens: in `text`, words that a hyphen divides between two lines are one.
     save_rectified, save_attention: folders for pictures of how each word was seen.
     A picture that cannot be read is a record with `error`, and the rest go on. Raises UsageError for what has no effect, ModelError.
@@ -118,6 +121,7 @@ class _Job:
     quads: np.ndarray | None = None
     crops: list[np.ndarray] = field(default_factory=list)
     upright: bool = True
+    page: bool = True
     answers: list[Text | Exception] = field(default_factory=list)
     made: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -194,13 +198,15 @@ class _Looker:
         finder = self.finder(reference)
         job.made["detector"] = str(reference)
         if reference == own:
+            job.page = self.named is not None or layout.is_page(pixels)
             judge = self.reader.sureness if self.plan.straighten else None
             if self.plan.straighten:
                 found = documents.upright(pixels, lambda seen: np.asarray(finder(seen).quads), judge)
             else:
                 found = documents.Upright(documents.unturned(pixels), np.asarray(finder(pixels).quads, np.float64))
             job.quads, job.order = found.turned.restored(found.quads), found.quads
-            job.crops = crops(found.turned.pixels, found.quads)
+            lines = [line for block in order.arranged(found.quads) for line in block]
+            job.crops = crops(found.turned.pixels, frames.framed(found.quads, lines))
             job.facts = {key: value for key, value in (("orientation", found.orientation), ("skew", round(found.slant, 2))) if value}
             return
         regions = finder(pixels)
@@ -226,6 +232,7 @@ def _finished(jobs: Sequence[_Job], reader: Reader | None, plan: _Plan, traces: 
             job.answers, start = answers[start : start + count], start + count
             if not job.upright and reader is not None:
                 job.answers, turns = reader.upright_or_not(job.crops, job.answers)
+                job.crops = [np.rot90(crop, quarters) for crop, quarters in zip(job.crops, turns, strict=True)]
                 if job.quads is not None:
                     job.quads = np.stack([np.roll(quad, quarters, axis=0) for quad, quarters in zip(job.quads, turns, strict=True)])
         bad = next((answer for answer in job.answers if isinstance(answer, Exception)), None)
@@ -237,7 +244,7 @@ def _finished(jobs: Sequence[_Job], reader: Reader | None, plan: _Plan, traces: 
         assert reader is not None
         maker = rec.made_by("ocr", reader.loaded.reference, categories=[] if plan.words else CATEGORIES, weights_sha256=reader.loaded.info.sha256,
                             **job.made)  # fmt: skip
-        yield _word(job, texts, maker, plan) if plan.words else _page(job, texts, maker, plan)
+        yield _word(job, texts, maker, plan) if plan.words else _page(job, texts, maker, plan, reader)
 
 
 def _word(job: _Job, texts: Sequence[Text], maker: dict[str, Any], plan: _Plan) -> Record:
@@ -247,15 +254,19 @@ def _word(job: _Job, texts: Sequence[Text], maker: dict[str, Any], plan: _Plan) 
     return rec.add_result(job.record, text, [], made_by=maker)
 
 
-def _page(job: _Job, texts: Sequence[Text], maker: dict[str, Any], plan: _Plan) -> Record:
+def _page(job: _Job, texts: Sequence[Text], maker: dict[str, Any], plan: _Plan, reader: Reader) -> Record:
     """The record of a picture with the words that were read, in order."""
     assert job.quads is not None
-    least = FAINT if plan.conf is None else plan.conf
+    least = (FAINT if job.page else DOUBTFUL) if plan.conf is None else plan.conf
     keep = np.array([i for i, text in enumerate(texts) if text.text and (text.score is None or text.score >= least)], int)
     places = (job.quads if job.order is None else job.order)[keep]
-    blocks = [
-        Block(tuple(Line(tuple(_read(job.quads[keep[i]], texts[keep[i]]) for i in line)) for line in block)) for block in order.arranged(places)
-    ]
+    texts = [texts[i] for i in keep]
+    arranged = order.arranged(places)
+    if reader.free and job.crops:
+        seen = [case.Seen(text.text, job.crops[i], text.places) for i, text in zip(keep, texts, strict=True)]
+        better = case.settled(seen, [line for block in arranged for line in block], reader.charset, clean=job.order is not None)
+        texts = [replace(text, text=new) for text, new in zip(texts, better, strict=True)]
+    blocks = [Block(tuple(Line(tuple(_read(job.quads[keep[i]], texts[i]) for i in line)) for line in block)) for block in arranged]
     record = job.record.with_annotations(pages.entries(blocks))
     record = record.changed(orientation=None, skew=None, labels=None).changed(**job.facts)
     earlier = record.get("made_by")

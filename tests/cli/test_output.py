@@ -73,6 +73,12 @@ def test_what_cannot_be_is_refused_first(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "taken.json").read_text() == "{}"
 
 
+@pytest.mark.parametrize("format", ["voc", "words", "png"])
+def test_a_folder_of_files_does_not_go_to_stdout(format: str) -> None:
+    with pytest.raises(UsageError, match=f"-f {format} is a folder of files"):
+        _output.target(None, format)
+
+
 @pytest.mark.parametrize("option", ["overwrite", "resume"])
 def test_options_about_a_file_need_one(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option} has no effect without -o"):

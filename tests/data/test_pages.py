@@ -261,6 +261,27 @@ def test_a_pdf_can_be_searched_word_for_word_at_its_place(page, tmp_path):
     assert "GlyphlessFont" in tool("pdffonts", str(path))
 
 
+def test_words_that_touch_and_words_of_a_slanted_line_stay_words_in_a_pdf(tmp_path):
+    Image.new("RGB", (600, 300), "white").save(tmp_path / "a.png")
+    touching = Block((Line((Word(box(50, 40, 120, 60), "fox", 0.9), Word(box(120, 40, 200, 60), "jumps", 0.9))),))
+    slanted = Block((Line((Word(((50, 200), (250, 186), (252, 206), (52, 220)), "seventeen", 0.9),)),))
+    record = Record(file_name=str(tmp_path / "a.png"), width=600, height=300, annotations=entries((touching, slanted)))
+    (tmp_path / "x.pdf").write_bytes(written("pdf", Page.of(record)))
+    assert tool("pdftotext", str(tmp_path / "x.pdf"), "-").split() == ["fox", "jumps", "seventeen"]
+
+
+@pytest.mark.parametrize("turn", [0, 90])
+def test_pdfium_finds_the_text_where_it_stands(page, tmp_path, turn):
+    pdfium = pytest.importorskip("pypdfium2")
+    page.record["orientation"] = turn
+    (tmp_path / "x.pdf").write_bytes(written("pdf", Page.of(page.record)))
+    text = pdfium.PdfDocument(tmp_path / "x.pdf")[0].get_textpage()
+    assert text.get_text_range().startswith("Größe")
+    assert "a,b" in text.get_text_range()
+    left, bottom, right, top = text.get_charbox(0)
+    assert sorted((right - left, top - bottom)) == pytest.approx([10, 14.4], abs=0.5)  # 70/5 and 20 pixels at 100 to the inch
+
+
 def test_a_pdf_shows_the_picture_and_none_of_the_text(page, tmp_path):
     path = tmp_path / "x.pdf"
     path.write_bytes(written("pdf", page))

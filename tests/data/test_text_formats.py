@@ -209,3 +209,27 @@ def test_key_txt_is_the_text_and_a_class_only_while_they_are_few(tmp_path, monke
     assert [r["text"] for r in found] == ["dog", "cat"]
     assert not any("labels" in r for r in found)
     assert webdataset.categories(tmp_path / "b.tar") == []
+
+
+def test_csv_keeps_the_texts_of_words_and_of_pictures(tmp_path):
+    from cvtool.data.formats import csv
+
+    word = {"bbox": [1, 2, 30, 10], "category_id": 1, "category": "text", "score": 0.5, "text": 'a,"b"'}
+    pages = [
+        Record(file_name="a.png", width=9, height=9, annotations=[word], text="whole"),
+        Record(file_name="b.png", width=9, height=9, text="wörd"),
+    ]
+    assert csv.write(pages, tmp_path / "x.csv") == []
+    first, second = csv.read(tmp_path / "x.csv", resolve=False)
+    assert first["annotations"][0]["text"] == 'a,"b"'
+    assert second["text"] == "wörd"
+    csv.write([Record(file_name="a.png", width=9, height=9, annotations=[])], tmp_path / "y.csv")
+    assert "text" not in (tmp_path / "y.csv").read_text()
+
+
+def test_the_strings_of_word_pictures_are_annotations_to_data_check(tmp_path):
+    from cvtool.data.check import check
+
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    (tmp_path / "train.tsv").write_text("a.png\tword\n")
+    assert check([tmp_path / "train.tsv"]) == []

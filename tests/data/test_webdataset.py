@@ -204,3 +204,16 @@ def test_shards_beside_class_folders_are_two_data_sets(tmp_path: Path, png) -> N
         png(f"{name}/0.png", 8, 8)
     with pytest.raises(UsageError, match="webdataset and folder"):
         formats.recognise(tmp_path)
+
+
+def test_a_record_whose_picture_lies_elsewhere_now_forgets_the_archive(tmp_path):
+    from cvtool.data.formats.webdataset import Stored
+
+    (tmp_path / "a.tar").write_bytes(b"0123456789")
+    record = Stored(file_name="nowhere.png")
+    record.place = (str(tmp_path / "a.tar"), 2, 3)
+    assert record.data == b"234"
+    assert record.present()
+    record.data = None  # as `visualize -o` does with what it has drawn
+    assert record.data is None
+    assert not record.present()

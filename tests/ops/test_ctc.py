@@ -45,7 +45,7 @@ def test_the_worked_example_whose_best_path_is_not_the_most_probable_text():
     assert float(ctc(log_probs, labels_of((1,)))) == pytest.approx(0.4463, abs=5e-5)
     assert float(surprise(log_probs, labels_of((1,))).exp().reciprocal()) == pytest.approx(0.64)
     assert float(surprise(log_probs, labels_of(())).exp().reciprocal()) == pytest.approx(0.36)
-    assert best_path(log_probs, torch.tensor([2])) == [([], [])]
+    assert best_path(log_probs, torch.tensor([2])) == [([], [], [])]
     greedy, searched = (read(log_probs, torch.tensor([2]), "a", beam=beam)[0] for beam in (None, 2))
     assert (greedy.text, searched.text) == ("", "a")
     assert greedy.score == pytest.approx(0.36)
@@ -98,12 +98,13 @@ def test_an_impossible_text_costs_nothing_and_teaches_nothing():
 @given(st.integers(1, 6), st.integers(0, 10_000))
 def test_the_best_path_is_the_most_probable_label_of_each_step(steps, seed):
     log_probs = random_steps(steps, 4, seed)
-    (labels, tops), *_ = best_path(log_probs[None], torch.tensor([steps]))
+    (labels, tops, middles), *_ = best_path(log_probs[None], torch.tensor([steps]))
     path = log_probs.argmax(1).tolist()
     assert labels == collapsed(path)
     p = log_probs.exp()
     runs = [list(run) for _, run in itertools.groupby(range(steps), key=lambda t: path[t])]
     assert tops == pytest.approx([float(p[run, path[run[0]]].max()) for run in runs if path[run[0]]])
+    assert middles == [np.mean(run) for run in runs if path[run[0]]]
 
 
 @pytest.mark.system("ctc")
@@ -175,4 +176,6 @@ def test_an_alignment_is_that_of_the_texts_most_probable_path(steps, seed, text)
     best = max(paths, key=lambda path: sum(float(log_probs[t, label]) for t, label in enumerate(path)))
     runs = [list(run) for _, run in itertools.groupby(range(steps), key=lambda t: best[t])]
     expected = [float(log_probs[run, best[run[0]]].max().exp()) for run in runs if best[run[0]]]
-    assert aligned(log_probs.numpy(), text).tolist() == pytest.approx(expected, rel=1e-5)
+    tops, middles = aligned(log_probs.numpy(), text)
+    assert tops.tolist() == pytest.approx(expected, rel=1e-5)
+    assert middles.tolist() == [np.mean(run) for run in runs if best[run[0]]]

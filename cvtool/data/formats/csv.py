@@ -1,9 +1,10 @@
 """CSV: one row an object, for spreadsheets and data frames; a picture without objects is a row with an empty box.
 
-Written: file_name, image_id, category_id, category, x, y, width, height, score, iscrowd, image_width, image_height, split. Read: the same, and
-the shape that many tools write, `filename, width, height, class, xmin, ymin, xmax, ymax`, whose corners are taken as 0-based edges
-(w = xmax - xmin). Rows of one picture need not stand together. A row with a category and no box is a label of the whole picture, so `file,label`
-is a data set of classes; labels that are all whole numbers are category ids. Embeddings are a table of their own (`_vector_csv.py`).
+Written: file_name, image_id, category_id, category, x, y, width, height, score, iscrowd, image_width, image_height, split, and, where the first
+picture has a text or words, `text`: a word's, or the whole picture's where it has no words. Read: the same, and the shape that many tools write,
+`filename, width, height, class, xmin, ymin, xmax, ymax`, whose corners are taken as 0-based edges (w = xmax - xmin). Rows of one picture need not
+stand together. A row with a category and no box is a label of the whole picture, so `file,label` is a data set of classes; labels that are all whole
+numbers are category ids. Embeddings are a table of their own (`_vector_csv.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ DESCRIPTION = "CSV, one row an object"
 SUFFIX = ".csv"
 BESIDE = _vector_csv.BESIDE
 ORDER = 60
-HOLDS = {"file_name", "id", "width", "height", "annotations", "labels", "split"}
-HOLDS_OF_OBJECTS = {"bbox", "category_id", "category", "score", "iscrowd"}
+HOLDS = {"file_name", "id", "width", "height", "annotations", "labels", "split", "text"}
+HOLDS_OF_OBJECTS = {"bbox", "category_id", "category", "score", "iscrowd", "text"}
 HOLDS_OF_CATEGORIES = {"id", "name"}
 COLUMNS = "file_name image_id category_id category x y width height score iscrowd image_width image_height split".split()
 _ALIASES = {"filename": "file_name", "image": "file_name", "image_path": "file_name", "path": "file_name", "class": "category", "label": "category"}
@@ -133,6 +134,8 @@ def read(path: Path, *, images: Path | None = None, split: str | None = None, re
             record["annotations"] = []
         box = _box(row, path, number)
         if box is None and not row.get("category") and not row.get("category_id"):
+            if row.get("text"):
+                record["text"] = row["text"]
             continue
         entry: dict[str, Any] = {}
         key = _integer(row["category_id"], "category_id", path, number) if row.get("category_id") else ids.get(row.get("category", ""))
@@ -145,6 +148,8 @@ def read(path: Path, *, images: Path | None = None, split: str | None = None, re
             record.setdefault("labels", []).append(entry)
         else:
             crowd = _integer(row["iscrowd"], "iscrowd", path, number) if row.get("iscrowd") else 0
+            if row.get("text"):
+                entry["text"] = row["text"]
             record["annotations"].append({"bbox": box, **entry, "area": round(box[2] * box[3], 6), "iscrowd": crowd})
     if split is not None and not found:
         raise InputError(f"no split '{split}'", where=path, hint="its splits: " + (", ".join(splits(path)) or "none"))
@@ -189,7 +194,8 @@ def write(records: Iterable[Record], out: Path | IO[str], *, relative: bool = Fa
     used: set[Any] = set()
     seen: set[int] = set()
     with output_text(out) as stream:
-        table = csv.DictWriter(stream, COLUMNS, lineterminator="\n", restval="", extrasaction="ignore")
+        texts = first is not None and ("text" in first or any("text" in entry for entry in first.get("annotations") or ()))
+        table = csv.DictWriter(stream, COLUMNS + ["text"] * texts, lineterminator="\n", restval="", extrasaction="ignore")
         table.writeheader()
         for record in records:
             collect_categories(record, known, seen)
@@ -210,13 +216,13 @@ def write(records: Iterable[Record], out: Path | IO[str], *, relative: bool = Fa
                 lost["keypoints"] += bool(entry.get("keypoints"))
                 if entry.get("bbox") is not None:
                     box = dict(zip(("x", "y", "width", "height"), map(_shown, entry["bbox"]), strict=True))
-                    table.writerow(common | {k: entry[k] for k in ("category_id", "category", "score", "iscrowd") if k in entry} | box)
+                    table.writerow(common | {k: entry[k] for k in ("category_id", "category", "score", "iscrowd", "text") if k in entry} | box)
                     rows += 1
             for entry in record.get("labels") or ():
                 table.writerow(common | {k: entry[k] for k in ("category_id", "category", "score") if k in entry})
                 rows += 1
             if not rows:
-                table.writerow(common)
+                table.writerow(common | {k: record[k] for k in ("text", "score") if k in record and "text" in record})
             stream.flush()
     notes = []
     if unused := len(known.keys() - used):

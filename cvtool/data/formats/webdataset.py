@@ -49,7 +49,9 @@ class Stored(Record):
     place: tuple[str, int, int] = ("", 0, 0)  # archive, first byte, bytes
 
     @property
-    def data(self) -> bytes:  # type: ignore[override]
+    def data(self) -> bytes | None:  # type: ignore[override]
+        if "replaced" in self.__dict__:
+            return self.__dict__["replaced"]
         path, offset, size = self.place
         with opened_text(path) as file:
             file.seek(offset)
@@ -58,9 +60,14 @@ class Stored(Record):
             raise InputError("the archive has become shorter since it was indexed", where=path)
         return found
 
+    @data.setter
+    def data(self, value: bytes | None) -> None:
+        """Of a record whose picture lies elsewhere now: what was drawn of it, in a file (None)."""
+        self.__dict__["replaced"] = value
+
     def present(self) -> bool:
-        """Always: the archive has been read."""
-        return True
+        """The archive has been read, so always, as long as the picture is that of the archive."""
+        return super().present() if "replaced" in self.__dict__ else True
 
 
 class Sample(NamedTuple):

@@ -13,11 +13,12 @@ from typing import IO
 from cvtool import __version__
 from cvtool.data.pages import _glyphless
 from cvtool.data.pages._scan import scan
-from cvtool.page import Line, Page, Word
+from cvtool.page import Page, Point, Word
 
 DESCRIPTION = "PDF that can be searched: the pictures, with invisible text"
 SUFFIX = ".pdf"
 MANY = True
+GAP = 0.2  # of the height of the words: the least space between two
 
 _TO_UNICODE = b"""/CIDInit /ProcSet findresource begin 12 dict begin begincmap
 /CIDSystemInfo << /Registry (Adobe) /Ordering (UCS) /Supplement 0 >> def
@@ -79,7 +80,7 @@ def write(pages: Sequence[Page], out: IO[bytes]) -> None:
 
 
 def _font(writer: _Writer) -> int:
-    """Codes are UTF-16 units, and every one of them is drawn by the empty glyph."""
+    """Codes are UTF-16 units, and every one of them is drawn by the same glyph."""
     file = _glyphless.font()
     program = writer.packed(file, f"/Length1 {len(file)}")
     ascent, descent = _glyphless.ASCENT, _glyphless.DESCENT
@@ -118,24 +119,37 @@ def _page(writer: _Writer, page: Page, tree: int, font: int) -> int:
 
 def _text(page: Page, scale: float, height: float) -> Iterator[str]:
     for line in page.lines:
-        for word, last in zip(line.words, [False] * (len(line.words) - 1) + [True], strict=True):
+        for word, after in zip(line.words, (*line.words[1:], None), strict=True):
             if word.text:
-                yield _word(word, line, scale, height, "" if last else " ")
+                yield _word(word, after, line.direction, scale, height)
 
 
-def _word(word: Word, line: Line, scale: float, height: float, behind: str) -> str:
-    """One word, turned as its line is; the blank behind it lies in the gap before the next."""
-    ux, uy = line.direction
+def _word(word: Word, after: Word | None, direction: Point, scale: float, height: float) -> str:
+    """One word, turned as its line is; behind it a blank, if another word comes after it."""
+    ux, uy = direction
+    start, end, top, bottom = _extent(word, direction)
+    if not end > start:
+        return ""
+    size = max(bottom - top, 1.0)
+    if after is not None:
+        begin, _, above, below = _extent(after, direction)
+        if begin > start:  # words that touch are one to readers, whatever stands between them
+            end = max(min(end, begin - GAP * max(size, below - above)), (start + end) / 2)
+    bottom += size * _glyphless.DESCENT / _glyphless.UNITS
+    units = word.text.encode("utf-16-be", "replace")
+    stretch = 100 * (end - start) / (len(units) / 2 * size * _glyphless.WIDTH / _glyphless.UNITS)
+    x, y = start * ux - bottom * uy, start * uy + bottom * ux
+    cosine, sine = ux, -uy  # y points up in a PDF
+    place = f"{cosine:.5f} {sine:.5f} {-sine:.5f} {cosine:.5f} {x * scale:.3f} {height - y * scale:.3f} Tm"
+    shown = f"/F {size * scale:.3f} Tf {stretch:.3f} Tz {place} <{units.hex().upper()}> Tj\n"
+    if abs(ux) < 1 and abs(uy) < 1:  # Poppler breaks a slanted word in pieces, but not what is said to be one
+        shown = f"/Span << /ActualText <FEFF{units.hex().upper()}> >> BDC\n{shown}EMC\n"
+    return shown if after is None else f"{shown}<0020> Tj\n"
+
+
+def _extent(word: Word, direction: Point) -> tuple[float, float, float, float]:
+    """From where to where a word lies along its line, and across it."""
+    ux, uy = direction
     along = [x * ux + y * uy for x, y in word.quad]
     across = [y * ux - x * uy for x, y in word.quad]
-    if not max(along) > min(along):
-        return ""
-    size = max(max(across) - min(across), 1.0)
-    bottom = max(across) + size * _glyphless.DESCENT / _glyphless.UNITS
-    start = min(along) * ux - bottom * uy, min(along) * uy + bottom * ux
-    units = word.text.encode("utf-16-be", "replace")
-    stretch = 100 * (max(along) - min(along)) / (len(units) / 2 * size * _glyphless.WIDTH / _glyphless.UNITS)
-    cosine, sine = ux, -uy  # y points up in a PDF
-    place = f"{cosine:.5f} {sine:.5f} {-sine:.5f} {cosine:.5f} {start[0] * scale:.3f} {height - start[1] * scale:.3f} Tm"
-    codes = units + behind.encode("utf-16-be")
-    return f"/F {size * scale:.3f} Tf {stretch:.3f} Tz {place} <{codes.hex().upper()}> Tj\n"
+    return min(along), max(along), min(across), max(across)

@@ -185,8 +185,11 @@ class CRNN(Recogniser):
             logits, steps = self.forward(part)
             log_probs = logits.masked_fill(~allowed.to(logits.device), -1e9).log_softmax(2)
             shown = self.straightened(self.seen(part.images, part.places) if rectified else part.images, rectified, part.places)
-            for i, answer, picture in zip(indices, read(log_probs, steps, self.charset, beam=beam, lexicon=lexicon), shown, strict=True):
-                found[i] = Text(answer.text, answer.score, torch.tensor(answer.characters), rectified=picture)
+            answers = read(log_probs, steps, self.charset, beam=beam, lexicon=lexicon)
+            for i, answer, picture, place in zip(indices, answers, shown, part.places, strict=True):
+                along = ((torch.tensor(answer.steps) + 0.5) * STRIDE - place.left) / place.inner_width
+                places = along.clamp(0, 1) if self.rectifier is None else None  # what was straightened has them elsewhere
+                found[i] = Text(answer.text, answer.score, torch.tensor(answer.characters), places, rectified=picture)
         return [text for text in found if text is not None]
 
 

@@ -34,9 +34,11 @@ LONG = 12.0  # times as long as wide: a rule, not a letter
 SOLID = 0.35  # share of its box that a large piece must fill to be a picture, whose inside is no text
 REACH = 1.3  # heights of the taller neighbour over which letters still follow each other
 ALIKE = 3.2  # heights of neighbours in a line differ by less than this factor
+BROKEN = 1.0  # sizes over which two lines at one height are one: a full stop, which is no letter, breaks the chain before a quotation mark
 BESIDE = 0.45  # of the lower neighbour's height that both share
 NARROW, WIDE = 0.12, 0.62  # usual heights: the mean gaps in words and between them, where a page has too few to tell
 SPACED = 0.9  # usual heights: letters farther apart than this are words
+EVEN = 1.6  # factor between the gaps of one word that is spaced wide
 RAISED = 0.1, 0.35  # usual heights: an apostrophe or a quotation mark stands over the gaps beside it, so that the wider and the narrower count less
 MARGIN = 0.12  # of its height by which a word's box is larger than its ink
 
@@ -169,13 +171,13 @@ def _root(parent: np.ndarray, i: int) -> int:
 def _line(members: np.ndarray, pieces: Pieces) -> _Line:
     boxes = pieces.boxes[members]
     heights = (boxes[:, 3] - boxes[:, 1]).astype(float)
-    size = float(np.percentile(heights, 35))
+    size = float(np.percentile(heights, 35, method="nearest"))  # that of a piece, so that one at least is near it
     near = np.abs(heights - size) <= 0.2 * size + 2
     return _Line(members[np.argsort(boxes[:, 0], kind="stable")], size, float(np.median(boxes[near, 1])), float(np.median(boxes[near, 3])))
 
 
 def _joined(groups: list[np.ndarray], pieces: Pieces) -> list[_Line]:
-    """Lines of groups; those that stand within each other's width at one height (a broken chain) are one."""
+    """Lines of groups; those that stand within each other's width at one height, or near it (a broken chain), are one."""
     lines = [_line(group, pieces) for group in groups]
     lines.sort(key=lambda line: -len(line.members))
     kept: list[_Line] = []
@@ -187,7 +189,12 @@ def _joined(groups: list[np.ndarray], pieces: Pieces) -> list[_Line]:
         for n, (left, right, top, bottom) in enumerate(spans):
             shared = min(bottom, line.bottom) - max(top, line.top)
             one, other = bottom - top, line.bottom - line.top
-            if shared > 0.5 * min(one, other) and max(one, other) < ALIKE * min(one, other) and x0 < right + 0.4 * one and x1 > left - 0.4 * one:
+            if (
+                shared > 0.5 * min(one, other)
+                and max(one, other) < ALIKE * min(one, other)
+                and x0 < right + BROKEN * one
+                and x1 > left - BROKEN * one
+            ):
                 home = n
                 break
         if home < 0:
@@ -270,6 +277,8 @@ def _cut(gaps: np.ndarray, kinds: tuple[float, float]) -> float:
     alike, and near to where the page's two kinds part. A line that is spaced wide has kinds of its own."""
     narrow, wide = kinds
     usual = narrow + 0.55 * (wide - narrow)
+    if len(gaps) >= 2 and gaps.min() > narrow + 0.3 * (wide - narrow) and np.median(gaps) < usual and gaps.max() < EVEN * gaps.min():
+        return float(gaps.max()) + 0.01  # words of one letter each are no line of text
     if len(gaps) >= 4 and (gaps < usual).mean() < 0.45 and np.median(gaps) < SPACED:
         low, high = _kinds(gaps, 3.0)
         return (low + high) / 2 if high > 1.6 * low else max(2.0 * low, float(gaps.max()) + 0.01)

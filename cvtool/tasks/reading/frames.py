@@ -14,12 +14,11 @@ from cvtool.ops import quads as geometry
 
 NEAR = 10.0  # heights to either side within which words of a line tell how high it is: farther away a bent page stands higher or lower
 ABOVE, BELOW = 0.62, 0.45  # of a word's own height: tall letters rise over small ones, hanging ones reach under them, by no more
-UNKNOWN = 0.45, 0.3  # the same for a line without tall or hanging letters whose neighbours have none, either
-SIDE, OVER = 0.12, 0.06  # of the height: the margin around it all
+SIDE, OVER = 0.03, 0.0  # of the height: the margin around it all, beside that of the boxes
 
 
 def framed(quads: np.ndarray, lines: Sequence[Sequence[int]]) -> np.ndarray:
-    """N 4 2 upright boxes of words, close around their ink, and the indices in each line -> N 4 2, what to show of each."""
+    """N 4 2 upright boxes of words and the indices in each line -> N 4 2, what to show of each."""
     boxes = geometry.bounds(np.asarray(quads, np.float64).reshape(-1, 4, 2))
     out = boxes.copy()
     for line in lines:

@@ -29,6 +29,8 @@ class Reader:
         self.predict = Predictor(loaded, Settings(batch_size=size), report, verb="ocr")
         self.predict.options = _taken(loaded, options)
         self.loaded = loaded
+        self.charset: str | None = getattr(loaded.model, "charset", None)
+        self.free = not {"charset", "dictionary"} & set(self.predict.options)  # nobody has said what may come out
         self._lean = {key: value for key, value in self.predict.options.items() if key not in SPELLING}
 
     def __call__(self, crops: Sequence[np.ndarray], *, lean: bool = False) -> list[Text | Exception]:

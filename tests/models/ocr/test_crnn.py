@@ -125,6 +125,7 @@ def test_it_learns_eight_words_by_heart_and_every_way_of_reading_says_them():
         greedy = model.predict(batch)
         assert [answer.text for answer in greedy] == texts
         assert all(answer.score > 0.5 and answer.characters.shape == (len(answer.text),) for answer in greedy)
+        assert all((answer.places.diff() > 0).all() and answer.places.min() >= 0 and answer.places.max() <= 1 for answer in greedy)
         assert [answer.text for answer in model.predict(batch, beam=4)] == texts
         assert [answer.text for answer in model.predict(batch, dictionary=["Cat", "DOG", *texts[2:], "zebra", "ß"])] == ["Cat", "DOG", *texts[2:]]
         assert [answer.text for answer in model.predict(batch, charset="digits")][3] == "112"
