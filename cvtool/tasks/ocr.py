@@ -22,7 +22,7 @@ from cvtool.runtime.pool import Loaded, pool
 from cvtool.tasks._predictor import Report, Settings
 from cvtool.tasks._runner import decoded
 from cvtool.tasks.reading import case, documents, finding, frames, layout, order
-from cvtool.tasks.reading.recognise import Reader
+from cvtool.tasks.reading.recognise import Reader, believed
 from cvtool.tasks.reading.regions import Finder, words
 from cvtool.tasks.reading.traces import Traces
 
@@ -30,7 +30,7 @@ CATEGORIES = [{"id": 1, "name": "text"}]
 TOGETHER = 64  # crops that wait for those of other pictures until they are read, on a CPU; on a GPU eight times as many
 PATIENCE = 8  # pictures that wait, however few words they have: what comes out of a pipe should not stay in it
 FAINT = 0.02  # words less likely than this are not taken for words, unless `conf` says otherwise
-DOUBTFUL = 0.3  # the same of a picture that is no page, in which most of what a finder of words on pages finds is none
+DOUBTFUL = 0.3  # the same of a picture that is no page, or reads like none: most of what a finder of words on pages finds there is none
 
 
 def recogniser() -> Reference:
@@ -254,11 +254,27 @@ def _word(job: _Job, texts: Sequence[Text], maker: dict[str, Any], plan: _Plan) 
     return rec.add_result(job.record, text, [], made_by=maker)
 
 
+def _print(job: _Job, texts: Sequence[Text]) -> bool:
+    """Whether what a finder of words on pages has found is print: the picture looks like a page, and reads like one."""
+    if job.order is None:  # another finder's, which knows text from what looks like it
+        return True
+    likely = [believed(text) for text in texts if text.text]
+    return job.page and (not likely or float(np.mean(likely)) >= documents.LEAST)
+
+
+def _counts(text: Text, conf: float | None, is_print: bool) -> bool:
+    """Whether it is taken for a word. Where there is no print, any stroke is a character."""
+    if conf is None and not is_print and len(text.text) < 2:
+        return False
+    least = conf if conf is not None else FAINT if is_print else DOUBTFUL
+    return text.score is None or text.score >= least
+
+
 def _page(job: _Job, texts: Sequence[Text], maker: dict[str, Any], plan: _Plan, reader: Reader) -> Record:
     """The record of a picture with the words that were read, in order."""
     assert job.quads is not None
-    least = (FAINT if job.page else DOUBTFUL) if plan.conf is None else plan.conf
-    keep = np.array([i for i, text in enumerate(texts) if text.text and (text.score is None or text.score >= least)], int)
+    is_print = _print(job, texts)
+    keep = np.array([i for i, text in enumerate(texts) if text.text and _counts(text, plan.conf, is_print)], int)
     places = (job.quads if job.order is None else job.order)[keep]
     texts = [texts[i] for i in keep]
     arranged = order.arranged(places)

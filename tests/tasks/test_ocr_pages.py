@@ -78,3 +78,15 @@ def test_turned_scans_are_brought_upright(shipped, data: Path, turn: str, orient
     record = read(folder / f"phototest-rotated-{turn}.png")
     assert record["orientation"] in orientation
     assert rate((folder / "phototest.gold.txt").read_text(encoding="utf-8"), record["text"]) <= 0.05
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "rocket"])
+def test_a_photograph_without_text_has_none_and_is_not_turned(shipped, tmp_path: Path, name: str):
+    import skimage.data
+    from PIL import Image
+
+    Image.fromarray(getattr(skimage.data, name)()).resize((160, 120)).save(tmp_path / "photo.png")
+    record = read(tmp_path / "photo.png")
+    assert record["annotations"] == []
+    assert record["text"] == ""
+    assert "orientation" not in record

@@ -15,6 +15,7 @@ LARGEST = 24_000_000  # pixels of a page at which words are looked for; more are
 SAMPLE = 24  # words that tell which way up a page is
 SURE = 0.9  # mean probability of those words from which on no other way is tried: on its head print is read at up to 0.76, upright from 0.97 on
 BETTER = 0.12  # by which another way must be surer
+LEAST = 0.6  # that it must be: what is no print at all is read a little better one way than another, too
 
 Find = Callable[[np.ndarray], np.ndarray]  # a picture -> N 4 2 corners of its words
 Judge = Callable[[Sequence[np.ndarray]], float]  # crops of words -> how surely they can be read, in [0, 1]
@@ -41,7 +42,7 @@ def upright(pixels: np.ndarray, find: Find, judge: Judge | None) -> Upright:
         return first
     tried = [(sure, first), *((judge(sample(other)), other) for other in _others(pixels, first, find))]
     most, best = max(tried, key=lambda pair: pair[0])
-    if most <= sure + BETTER:
+    if most <= sure + BETTER or most < LEAST:
         return first
     return replace(best, quads=_found(best.turned.pixels, find))  # on its head a page has words at other gaps
 

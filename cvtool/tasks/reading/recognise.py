@@ -59,10 +59,10 @@ class Reader:
         return replace(answer, attention=answer.attention[:, : max(1, -(-h * rows // most_rows)), : max(1, -(-w * columns // most_columns))])
 
     def sureness(self, crops: Sequence[np.ndarray]) -> float:
-        """How surely crops can be read: the mean probability of their texts, of a character where a text is long; 0 of none."""
+        """How surely crops can be read: the mean belief in their texts; 0 of none."""
         if not crops:
             return 0.0
-        found = [_per_character(answer) for answer in self(crops, lean=True) if isinstance(answer, Text)]
+        found = [believed(answer) for answer in self(crops, lean=True) if isinstance(answer, Text)]
         return float(np.mean(found)) if found else 0.0
 
     def upright_or_not(self, crops: Sequence[np.ndarray], answers: list[Text | Exception]) -> tuple[list[Text | Exception], list[int]]:
@@ -74,7 +74,7 @@ class Reader:
             others = self([np.ascontiguousarray(np.rot90(crops[i], quarters)) for i in tall])
             for i, other in zip(tall, others, strict=True):
                 mine = answers[i]
-                if isinstance(other, Text) and isinstance(mine, Text) and len(other.text) > 1 and _rank(other) > _rank(mine):
+                if isinstance(other, Text) and isinstance(mine, Text) and len(other.text) > 1 and believed(other) > believed(mine):
                     answers[i], turns[i] = other, quarters
         return answers, turns
 
@@ -87,7 +87,7 @@ def _per_character(text: Text) -> float:
     return float(text.score or 0.0) ** (1 / len(text.text)) if text.text else 0.0
 
 
-def _rank(text: Text) -> float:
+def believed(text: Text) -> float:
     """How much an answer is believed against another: one character alone little, for any stroke is one."""
     return _per_character(text) * (0.6 if len(text.text) < 2 else 1.0)
 
